@@ -1,0 +1,1 @@
+//! The broker as a library: sockets, sessions, handlers, partitions, metadata.

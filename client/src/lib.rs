@@ -1,0 +1,1 @@
+//! What producer, consumer and ops share: connections, negotiation, metadata, retry, admin.

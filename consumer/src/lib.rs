@@ -1,0 +1,1 @@
+//! A consumer: records of assigned partitions as a stream.

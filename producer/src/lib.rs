@@ -1,0 +1,1 @@
+//! A producer: batching by size and linger, idempotence, back-pressure.

@@ -1,0 +1,1 @@
+//! The bytes of Kafka: requests, responses, record batches and error codes. Sans-io.
