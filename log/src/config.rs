@@ -1,0 +1,75 @@
+//! What a log is told when it is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::flusher::Flusher;
+use crate::ids::LeaderEpoch;
+
+/// How one log stores. The broker checks bounds; values outside them are brought into them when the log
+/// is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment that would grow beyond this is rolled (`segment.bytes`). At most 2 GiB - 1.
+    pub segment_bytes: u64,
+    /// A segment whose first batch is older than this is rolled by the next append (`segment.ms`).
+    pub segment_age: Duration,
+    /// An index entry is written when this many bytes came since the last (`index.interval.bytes`).
+    pub index_interval_bytes: u64,
+    /// A segment whose offset index would grow beyond this is rolled (`segment.index.bytes`).
+    pub index_bytes_max: u64,
+    /// A producer that was silent for longer is forgotten (`producer.id.expiration.ms`).
+    pub producer_expiration: Duration,
+    /// Producers that are remembered at a time; beyond it the ones that were silent longest are forgotten.
+    pub producers_max: usize,
+    /// The durable point moves after this many bytes at the latest. It bounds what recovery must read.
+    pub checkpoint_bytes: u64,
+    /// The durable point moves this long after the first unflushed append at the latest.
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_age: Duration::from_hours(7 * 24),
+            index_interval_bytes: 4096,
+            index_bytes_max: 10 << 20,
+            producer_expiration: Duration::from_hours(24),
+            producers_max: 100_000,
+            checkpoint_bytes: 1 << 30,
+            checkpoint_interval: Duration::from_mins(1),
+        }
+    }
+}
+
+/// How the broker that last held this data folder ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanStart {
+    /// It closed every log, or the folder is new.
+    Yes,
+    /// It was killed, or the power failed.
+    No,
+}
+
+/// What is needed to open a log.
+#[derive(Debug)]
+pub struct OpenOptions {
+    /// Where the files are.
+    pub disk: Arc<dyn Disk>,
+    /// Tells the age of segments and producers.
+    pub clock: Arc<dyn Clock>,
+    /// Makes appends durable; shared by all logs of a data folder.
+    pub flusher: Arc<Flusher>,
+    /// The partition's own folder; made if it is missing.
+    pub dir: PathBuf,
+    /// How the log stores.
+    pub config: LogConfig,
+    /// Written into every batch from now on.
+    pub leader_epoch: LeaderEpoch,
+    /// How the last holder ended.
+    pub clean: CleanStart,
+}

@@ -1,0 +1,64 @@
+//! The files under a log, behind a trait, so that tests can take the power away.
+//!
+//! Calls block. A write is a write to the page cache; nothing is durable before `sync_data`, and no name
+//! before `sync_dir` of its folder.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+mod real;
+
+pub use real::RealDisk;
+
+/// What `Disk::open` does with a file that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It is created, empty.
+    Create,
+    /// The call fails with `NotFound`.
+    Fail,
+}
+
+/// A file system.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Makes one folder; its parent must exist. Fails with `AlreadyExists` if it is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The names in a folder, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+    /// Opens a file for reading and writing at any position.
+    fn open(&self, path: &Path, missing: IfMissing) -> io::Result<Arc<dyn DiskFile>>;
+    /// Length of a file in bytes.
+    fn file_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Gives a file another name, replacing what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Whoever holds it open can go on reading it.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder and everything in it.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Reads until `buffer` is full or the file ends; returns the bytes read.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all parts, one behind the other.
+    fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Cuts the file.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn bytes(&self) -> io::Result<u64>;
+    /// Makes the content durable. After an error nothing is known about what was written before.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Whether the first and last byte of the range can be read without waiting for the device.
+    fn is_resident(&self, position: u64, bytes: usize) -> bool;
+    /// Brings the range into memory.
+    fn bring_in(&self, position: u64, bytes: usize) -> io::Result<()>;
+    /// The system's own handle, where there is one: replies are sent from it without a copy.
+    fn as_file(&self) -> Option<&Arc<File>>;
+}
