@@ -1,0 +1,53 @@
+//! Record batches, version 2: the form in which records travel and are stored.
+//!
+//! A batch is a header of 61 bytes, then the records, compressed together or not at all. Big-endian:
+//!
+//! ```text
+//!  at  bytes
+//!   0      8  base offset             set by the broker  \ not covered by the CRC, so that the broker
+//!   8      4  batch length            of what follows     | can place a batch in its log without
+//!  12      4  partition leader epoch  set by the broker   | touching the rest
+//!  16      1  magic                   2                  /
+//!  17      4  CRC-32C                 of all that follows
+//!  21      2  attributes              bits 0-2 codec, 3 log append time, 4 transactional, 5 control,
+//!                                     6 the base timestamp is a delete horizon
+//!  23      4  last offset delta       also once compaction has taken the last record
+//!  27      8  base timestamp          of the first record; milliseconds, -1 for none
+//!  35      8  max timestamp           of all records, or the log append time
+//!  43      8  producer id             -1 for none
+//!  51      2  producer epoch
+//!  53      4  base sequence           of the first record
+//!  57      4  record count
+//!  61         records
+//! ```
+//!
+//! A record is a row of zigzag varints and bytes: length of what follows, attributes (one byte, unused),
+//! timestamp delta, offset delta, key length and key, value length and value, header count, and for each
+//! header key length, key, value length, value. A length of -1 is null.
+//!
+//! The broker looks at bytes in place: [`BatchView`] and [`validate`] copy and allocate nothing for a batch
+//! that is not compressed. [`records`] gives consumers slices of the bytes that arrived. Decompressed sizes
+//! are bounded by the caller, whatever a frame says of itself.
+
+mod batch;
+mod builder;
+mod compression;
+mod error;
+mod reading;
+mod rewrite;
+mod varint;
+mod walk;
+
+pub use batch::{BatchHeader, BatchView, HEADER_BYTES, TimestampType};
+pub use builder::{BatchBuilder, NewRecord};
+pub use compression::{Compression, UnknownCompressionName};
+pub use error::{BatchError, RecordFlaw};
+pub use reading::{Batches, Record, RecordHeader, Records, batches, records};
+pub use rewrite::{recompress, set_base, set_log_append_time};
+pub use walk::{Validated, validate};
+
+/// The checksum of Kafka's batches: CRC-32C (Castagnoli), over everything from the attributes on.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}
