@@ -3,17 +3,17 @@
 //! All codecs write into an [`Output`] with a limit. No announced size is believed: memory grows with bytes
 //! that really came out, or by no more than a codec's own format can yield from the bytes that are there.
 
+mod lz4;
 mod output;
 mod snappy;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::str::FromStr;
 
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{self, DCtx, zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall};
 
@@ -109,7 +109,7 @@ pub(super) fn compressed(compression: Compression, body: &[u8]) -> Vec<u8> {
         Compression::None => out.extend_from_slice(body),
         Compression::Gzip => gzip(body, &mut out),
         Compression::Snappy => SNAPPY.with_borrow_mut(|encoder| snappy::compress(encoder, body, &mut out)),
-        Compression::Lz4 => lz4(body, &mut out),
+        Compression::Lz4 => lz4::compress(body, &mut out),
         Compression::Zstd => zstd(body, &mut out),
     }
     out
@@ -118,14 +118,6 @@ pub(super) fn compressed(compression: Compression, body: &[u8]) -> Vec<u8> {
 fn gzip(body: &[u8], out: &mut Vec<u8>) {
     let mut encoder = GzEncoder::new(out, flate2::Compression::new(GZIP_LEVEL));
     encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory cannot fail");
-}
-
-/// Kafka's Java consumer reads no linked blocks, so they stay independent.
-fn lz4(body: &[u8], out: &mut Vec<u8>) {
-    let frame = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
-    let mut encoder = FrameEncoder::with_frame_info(frame, out);
-    encoder.write_all(body).expect("writing to memory cannot fail");
-    encoder.finish().expect("writing to memory cannot fail");
 }
 
 fn zstd(body: &[u8], out: &mut Vec<u8>) {
@@ -170,22 +162,8 @@ fn decompress(compression: Compression, body: &[u8], output: &mut Output) -> Res
         Compression::None => output.extend(body),
         Compression::Gzip => output.read_all(&mut MultiGzDecoder::new(body)),
         Compression::Snappy => snappy::decompress(body, output),
-        Compression::Lz4 => unlz4(body, output),
+        Compression::Lz4 => lz4::decompress(body, output),
         Compression::Zstd => unzstd(body, output),
-    }
-}
-
-/// The decoder stops behind one frame; the format allows several.
-fn unlz4(mut body: &[u8], output: &mut Output) -> Result<(), Failure> {
-    loop {
-        let before = body.len();
-        output.read_all(&mut FrameDecoder::new(&mut body).by_ref())?;
-        if body.is_empty() {
-            return Ok(());
-        }
-        if body.len() == before {
-            return Err(Failure::damaged("bytes behind the last frame"));
-        }
     }
 }
 
