@@ -1,2 +1,39 @@
-//! stub
-fn main() {}
+//! `millstream-bench`: loads a broker, reads what that cost from the system, and holds it against a floor.
+//!
+//! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
+//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`) and how it
+//! is told (`sample`, `bars`, `table`, `report`). This crate never links the broker: it sees what a user
+//! sees, a process and a socket.
+
+mod bars;
+mod driver;
+mod environment;
+mod footprint;
+mod latency;
+mod meter;
+mod options;
+mod page_cache;
+mod peer;
+mod report;
+mod runner;
+mod sample;
+mod table;
+mod wire;
+mod workload;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let options::Command::ProduceConsume(options) = options::CommandLine::parse().command;
+    match runner::produce_consume(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when standard error is gone as well.
+            let _ = writeln!(std::io::stderr(), "millstream-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

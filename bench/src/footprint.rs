@@ -1,0 +1,75 @@
+//! What a broker costs before it does anything: time to start, memory at rest, size on disk.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use millstream_protocol::messages::CreateTopicsRequest;
+use millstream_protocol::messages::create_topics_request::CreatableTopic;
+use millstream_protocol::{ErrorCode, KStr};
+
+use crate::meter::resident_bytes;
+use crate::peer::{How, Peer, Running};
+use crate::sample::Figure;
+use crate::wire::Connection;
+
+/// Partitions that are added while nothing uses them.
+const IDLE_PARTITIONS: i32 = 1000;
+
+/// How long a broker is left alone before its memory is read.
+const REST: Duration = Duration::from_millis(300);
+
+/// Starts the broker twice: once against the clock, once to look at it at rest.
+pub(crate) fn measure(peer: &dyn Peer, how: &How<'_>) -> Result<BTreeMap<Figure, f64>> {
+    let mut figures = BTreeMap::new();
+    let begun = Instant::now();
+    let broker = peer.start(how)?;
+    let mut connection = Connection::open(broker.address)?;
+    connection.await_topic("first")?;
+    connection.produce_one("first")?;
+    figures.insert(Figure::FirstProduceMs, begun.elapsed().as_secs_f64() * 1e3);
+    drop(broker);
+
+    let broker = peer.start(how)?;
+    let idle = resident_at_rest(&broker)?;
+    figures.insert(Figure::IdleMemoryBytes, idle as f64);
+    if peer.creates_topics() {
+        let mut connection = Connection::open(broker.address)?;
+        connection.await_topic("in-use")?;
+        let before = resident_at_rest(&broker)?;
+        create_idle_partitions(&mut connection)?;
+        let added = resident_at_rest(&broker)?.saturating_sub(before);
+        figures.insert(Figure::PartitionsMemoryBytes, added as f64);
+    }
+    if let Some(binary) = peer.binary() {
+        let size = binary.metadata().with_context(|| format!("cannot read {}", binary.display()))?.len();
+        figures.insert(Figure::BinaryBytes, size as f64);
+    }
+    Ok(figures)
+}
+
+fn resident_at_rest(broker: &Running) -> Result<u64> {
+    let end = Instant::now() + REST;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        // Rest is a length of time, there is nothing else to wait for.
+        std::thread::park_timeout(left);
+    }
+    resident_bytes(broker.pid())
+}
+
+fn create_idle_partitions(connection: &mut Connection) -> Result<()> {
+    const VERSION: i16 = 4;
+    let topic = CreatableTopic {
+        name: KStr::from("idle"),
+        num_partitions: IDLE_PARTITIONS,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    let response = connection.call(VERSION, &request)?;
+    let code = response.topics.first().context("an answer without the topic")?.error_code;
+    ensure!(code == ErrorCode::None.code(), "{IDLE_PARTITIONS} partitions were refused with error {code}");
+    let found = connection.await_topic("idle")?;
+    ensure!(found == IDLE_PARTITIONS as usize, "{found} partitions instead of {IDLE_PARTITIONS}");
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Our own broker: the release binary, as shipped, with the partition count as its only setting.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Deserialize;
+
+use super::{How, Peer, Process, Running, folder, last_words, spawn};
+
+/// The `millstream` binary.
+#[derive(Debug)]
+pub(crate) struct Millstream {
+    binary: PathBuf,
+}
+
+/// The line that the broker prints once it serves.
+#[derive(Deserialize)]
+struct Ready {
+    kafka: std::net::SocketAddr,
+}
+
+impl Millstream {
+    /// Takes `binary`, or the one that was built beside this program.
+    pub(crate) fn find(binary: Option<PathBuf>) -> Result<Self> {
+        let binary = match binary {
+            Some(binary) => binary,
+            None => {
+                let bench = std::env::current_exe().context("cannot tell where this program lies")?;
+                bench.with_file_name("millstream")
+            }
+        };
+        if !binary.is_file() {
+            bail!(
+                "there is no broker at {}: build it with `cargo build --release`, or name one with --broker",
+                binary.display()
+            );
+        }
+        Ok(Self { binary })
+    }
+}
+
+impl Peer for Millstream {
+    fn name(&self) -> &'static str {
+        "millstream"
+    }
+
+    fn describe(&self) -> String {
+        format!("{} serve, shipped defaults", self.binary.display())
+    }
+
+    fn start(&self, how: &How<'_>) -> Result<Running> {
+        let folder = folder(how, self.name())?;
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(folder.path().join("data"));
+        command.arg("--set").arg(format!("num.partitions={}", how.partitions));
+        let mut process = spawn(command.stdout(Stdio::piped()), folder.path())?;
+        let Process::Child(child) = &mut process else { unreachable!("spawn starts a child") };
+        let output = child.stdout.as_mut().context("the broker's standard output is not ours")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).context("cannot read the broker's standard output")?;
+        let ready: Ready = serde_json::from_str(&line).map_err(|_| {
+            anyhow!("the broker did not come up; it said {line:?}, then {}", last_words(folder.path()))
+        })?;
+        Ok(Running { address: ready.kafka, process, _folder: folder })
+    }
+
+    fn binary(&self) -> Option<&Path> {
+        Some(&self.binary)
+    }
+}
