@@ -1,1 +1,38 @@
-//! The broker as a library: sockets, sessions, handlers, partitions, metadata.
+//! The Millstream broker as a library.
+//!
+//! ```no_run
+//! use millstream_broker::Broker;
+//! let broker = Broker::builder().data_dir("./millstream-data").listen("127.0.0.1:0").start()?;
+//! println!("Kafka clients may connect to {}", broker.kafka_address());
+//! broker.shutdown();
+//! # Ok::<(), millstream_broker::StartError>(())
+//! ```
+//!
+//! This crate knows sockets, Kafka's requests and who owns which partition. It does not know how a
+//! segment file is written (`millstream-log`), nor how a field is encoded (`millstream-protocol`),
+//! and it never reads a record for its meaning.
+//!
+//! The modules below stand in the order in which a request passes through them; `ARCHITECTURE.md`
+//! follows one Produce and one Fetch file by file.
+
+mod broker;
+mod connection;
+mod dispatch;
+mod frame;
+mod handlers;
+mod session;
+
+mod data_dir;
+mod fetch_session;
+mod meta_store;
+mod metadata;
+mod node;
+pub mod settings;
+
+mod http;
+mod metrics;
+
+pub use broker::{Broker, BrokerBuilder, StartError};
+pub use data_dir::DataDirError;
+pub use meta_store::MetaError;
+pub use settings::SettingError;

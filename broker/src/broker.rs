@@ -1,0 +1,362 @@
+//! A broker in this process: built, started, stopped.
+
+mod listener;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_log::{CleanStart, Flusher, OpenError, RealDisk, SystemClock};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+
+use crate::data_dir::{DataDir, DataDirError};
+use crate::fetch_session::FetchSessions;
+use crate::frame::FrameMemory;
+use crate::http;
+use crate::meta_store::{LocalMetaStore, MetaError, MetaStore};
+use crate::metadata::cluster_view::SingleNode;
+use crate::metadata::identity;
+use crate::metadata::producer_ids::ProducerIds;
+use crate::metadata::topics::{LogSource, OpenTopicsError, Topics};
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::settings::{self, BrokerSettings, SettingError, Written};
+
+use listener::Listener;
+
+/// How long a stopping broker waits for the answers to requests that it has read.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a stopping broker waits for its connections' tasks once they are answered or given up.
+const DATA_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a stopping broker waits for administrative work that has begun.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Threads on which the control plane may wait for the disk at a time.
+const BLOCKING_THREADS: usize = 16;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The metadata cannot be read or written.
+    #[error(transparent)]
+    Metadata(#[from] MetaError),
+    /// A partition cannot be opened.
+    #[error("a partition cannot be opened: {0}")]
+    Partition(#[from] OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {error}{}", hint(error))]
+    Listen {
+        /// The setting that named it.
+        setting: &'static str,
+        /// The address as it was written.
+        address: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The system gives no threads.
+    #[error("the system refuses to start threads: {0}")]
+    Threads(std::io::Error),
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program has this port, maybe another broker: choose another port"
+        }
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher port",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
+impl From<OpenTopicsError> for StartError {
+    fn from(error: OpenTopicsError) -> Self {
+        match error {
+            OpenTopicsError::Store(error) => Self::Metadata(error),
+            OpenTopicsError::Log(error) => Self::Partition(error),
+        }
+    }
+}
+
+/// What a broker is to be like. Settings are checked by `start`.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerBuilder {
+    data_dir: Option<PathBuf>,
+    settings: Vec<(String, String)>,
+}
+
+impl BrokerBuilder {
+    /// The folder in which everything durable is kept; made if it is missing. The same as setting
+    /// `log.dir`, for paths of any kind.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
+    /// HOST:PORT for Kafka clients; port 0 takes a free one. The same as setting `listeners`.
+    #[must_use]
+    pub fn listen(self, address: impl Into<String>) -> Self {
+        self.set("listeners", address)
+    }
+
+    /// HOST:PORT for metrics and health. The same as setting `http.listener`.
+    #[must_use]
+    pub fn http(self, address: impl Into<String>) -> Self {
+        self.set("http.listener", address)
+    }
+
+    /// No HTTP port; this is the default.
+    #[must_use]
+    pub fn no_http(self) -> Self {
+        self.set("http.listener", "")
+    }
+
+    /// Sets anything that [`settings::REGISTRY`] names. The last value of a name holds.
+    #[must_use]
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the broker. When this returns, partitions are recovered and clients are served. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing keeps running after one.
+    pub fn start(self) -> Result<Broker, StartError> {
+        let mut written = Written::new();
+        for (name, value) in &self.settings {
+            settings::write(&mut written, name, value)?;
+        }
+        if let Some(folder) = &self.data_dir {
+            settings::write(&mut written, "log.dir", &folder.to_string_lossy())?;
+        }
+        let settings = BrokerSettings::new(written)?;
+        let folder = self.data_dir.unwrap_or_else(|| settings.text("log.dir").into());
+        Broker::start(settings, &folder)
+    }
+}
+
+/// A running broker. Dropping it stops it gracefully, as [`shutdown`](Self::shutdown) does.
+///
+/// ```no_run
+/// let folder = std::env::temp_dir().join("orders");
+/// let broker = millstream_broker::Broker::builder().data_dir(folder).listen("127.0.0.1:0").start()?;
+/// println!("bootstrap.servers={}", broker.kafka_address());
+/// # Ok::<(), millstream_broker::StartError>(())
+/// ```
+#[derive(Debug)]
+pub struct Broker {
+    kafka_address: SocketAddr,
+    http_address: Option<SocketAddr>,
+    advertised: Option<String>,
+    /// Taken when the broker stops.
+    running: Option<Running>,
+}
+
+/// What a stop has to end, in this order.
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<bool>,
+    connections: Arc<Semaphore>,
+    connections_max: u32,
+    data_plane: Runtime,
+    control_plane: Runtime,
+    node: Arc<Node>,
+    data_dir: DataDir,
+}
+
+impl Broker {
+    /// Where everything starts.
+    #[must_use]
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::default()
+    }
+
+    /// Where Kafka clients are served.
+    #[must_use]
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.kafka_address
+    }
+
+    /// Where HTTP is served, if it is.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// HOST:PORT that clients are told to connect to; `None` if each is told the address that it dialled.
+    #[must_use]
+    pub fn advertised(&self) -> Option<&str> {
+        self.advertised.as_deref()
+    }
+
+    /// Stops: no new connections, answers to what was read, everything on disk. Blocks; may be called
+    /// from asynchronous code, which it blocks as well.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn start(settings: BrokerSettings, folder: &Path) -> Result<Self, StartError> {
+        let data_dir = DataDir::lock(folder)?;
+        let kafka = Listener::bind("listeners", settings.text("listeners"))?;
+        let http = match settings.text("http.listener") {
+            "" => None,
+            address => Some(Listener::bind("http.listener", address)?),
+        };
+        let clean = data_dir.take_clean_mark()?;
+        let store = Arc::new(LocalMetaStore::open(&data_dir.meta())?);
+        let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
+        let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
+        let (stop, stopping) = watch::channel(false);
+        let http_address = http.as_ref().map(Listener::address);
+        let (connections_max, advertised) =
+            (settings.connections_max, settings.text("advertised.listeners").to_owned());
+        let handle = control_plane.handle().clone();
+        let node = Arc::new(open_node(settings, &data_dir, store, clean, http_address, (handle, stopping))?);
+        let connections = Arc::new(Semaphore::new(connections_max));
+        let kafka_address = kafka.address();
+        kafka.serve(&data_plane, Arc::clone(&node), Arc::clone(&connections))?;
+        if let Some(http) = http {
+            let listener = http.listen(&control_plane)?;
+            control_plane.spawn(http::serve(listener, Arc::clone(&node)));
+        }
+        control_plane.spawn(upkeep(Arc::clone(&node)));
+        tracing::info!(address = %kafka_address, folder = %folder.display(), "serving Kafka clients");
+        let running = Running {
+            stop,
+            connections,
+            connections_max: u32::try_from(connections_max).expect("bounded by its knob"),
+            data_plane,
+            control_plane,
+            node,
+            data_dir,
+        };
+        let advertised = (!advertised.is_empty()).then_some(advertised);
+        Ok(Self { kafka_address, http_address, advertised, running: Some(running) })
+    }
+}
+
+fn data_threads(settings: &BrokerSettings) -> usize {
+    match settings.data_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name(name)
+        .enable_io()
+        .enable_time()
+        .build()
+}
+
+/// Opens everything that is on disk.
+fn open_node(
+    settings: BrokerSettings,
+    data_dir: &DataDir,
+    store: Arc<dyn MetaStore>,
+    clean: CleanStart,
+    http_address: Option<SocketAddr>,
+    planes: (tokio::runtime::Handle, watch::Receiver<bool>),
+) -> Result<Node, StartError> {
+    let identity = identity::claim(&*store, clean)?;
+    if identity.clean == CleanStart::No {
+        tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
+    }
+    let clock = Arc::new(SystemClock);
+    let logs = LogSource {
+        disk: Arc::new(RealDisk),
+        clock: clock.clone(),
+        flusher: Flusher::start(settings.flusher_threads),
+        folder: data_dir.topics(),
+        leader_epoch: identity.leader_epoch,
+    };
+    let topics = Topics::open(Arc::clone(&store), logs, &settings.topic_defaults, identity.clean)?;
+    let view = SingleNode {
+        cluster_id: identity.cluster_id,
+        epoch: identity.leader_epoch,
+        advertised: settings.advertised.clone(),
+    };
+    let (control, stopping) = planes;
+    Ok(Node {
+        clock,
+        view: Box::new(view),
+        topics,
+        producer_ids: ProducerIds::new(store),
+        fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
+        frames: FrameMemory::new(settings.frames_in_flight_bytes),
+        metrics: Metrics::new(),
+        http_address,
+        control,
+        stopping,
+        settings,
+    })
+}
+
+/// Folds what histograms have collected, so that they do not grow between two scrapes.
+async fn upkeep(node: Arc<Node>) {
+    let mut each_second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        each_second.tick().await;
+        node.metrics.upkeep();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        // A runtime may not be stopped from within another one; a thread of its own is within none.
+        let stopping = std::thread::Builder::new().name("millstream-stop".into()).spawn(|| running.stop());
+        match stopping.map(std::thread::JoinHandle::join) {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                tracing::error!("the broker panicked while it stopped; the next start checks its logs")
+            }
+            Err(error) => {
+                tracing::error!(%error, "no thread to stop the broker; the next start checks its logs")
+            }
+        }
+    }
+}
+
+impl Running {
+    fn stop(self) {
+        self.stop.send_replace(true);
+        let all = self.connections.acquire_many(self.connections_max);
+        // Closed semaphores give no permits, and nobody closes this one: only time can run out.
+        let drained =
+            self.control_plane.block_on(async { tokio::time::timeout(DRAIN_TIMEOUT, all).await.is_ok() });
+        if !drained {
+            tracing::warn!("connections that did not take their answers in time are cut");
+        }
+        let Self { node, data_dir, data_plane, control_plane, .. } = self;
+        data_plane.shutdown_timeout(DATA_TIMEOUT);
+        control_plane.shutdown_timeout(CONTROL_TIMEOUT);
+        if let Err(error) = node.topics.close() {
+            tracing::error!(%error, "not every partition could be closed; the next start checks the logs");
+            return;
+        }
+        match data_dir.mark_clean() {
+            Ok(()) => tracing::info!("stopped"),
+            Err(error) => {
+                tracing::error!(%error, "the data folder takes no mark; the next start checks the logs")
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One task per connection: reads frames, hands them to `dispatch`, sends replies in request order.
+//!
+//! Several requests may be in flight; those that answer at once are answered in the same turn of the task
+//! that read them, without a hop, and the replies of one turn leave together. While a peer does not take
+//! its replies nothing more is read from it.
+
+mod outbox;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use millstream_protocol::ApiKey;
+use rustix::net::SendFlags;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tracing::{debug, info, warn};
+
+use crate::dispatch::{Boxed, Outcome, Peer, dispatch};
+use crate::frame::{FrameError, FrameReader};
+use crate::node::Node;
+use crate::session::{Refusal, Session, http_page};
+
+use outbox::Outbox;
+
+/// Requests of one connection that may wait for their answer at a time.
+const IN_FLIGHT_MAX: usize = 128;
+
+/// How often a connection is looked at for having fallen silent in the middle of a frame.
+const CHECK_EACH: Duration = Duration::from_secs(30);
+
+/// Bytes of a frame that a peer must manage to send between two checks, once the first has passed.
+const BYTES_PER_CHECK: usize = 2 * 1024 * 1024;
+
+/// An answer on its way: which API it belongs to, when its request came, and the outcome.
+struct Settled {
+    api: ApiKey,
+    arrived: Instant,
+    outcome: Outcome,
+}
+
+pub(crate) struct Connection {
+    node: Arc<Node>,
+    peer: Arc<Peer>,
+    stream: TcpStream,
+    session: Session,
+    reader: FrameReader,
+    in_flight: FuturesOrdered<Boxed<Settled>>,
+    outbox: Outbox,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer or we closed it in order.
+    Closed,
+    Idle,
+    /// A frame has begun and does not come to its end.
+    Slow,
+    Refused(Refusal),
+    Lost(io::Error),
+    /// A request could not be answered; the text says why.
+    Unanswerable(String),
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Refused(refusal) => Self::Refused(refusal),
+            FrameError::Io(error) => Self::Lost(error),
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(node: Arc<Node>, peer: Peer, stream: TcpStream) -> Self {
+        let session = Session::new(node.settings.frame_bytes_max);
+        let reader = FrameReader::new(Arc::clone(&node.frames));
+        let (in_flight, outbox) = (FuturesOrdered::new(), Outbox::default());
+        Self { node, peer: Arc::new(peer), stream, session, reader, in_flight, outbox }
+    }
+
+    /// Serves the connection until either side closes it or the broker stops; requests that were read
+    /// before that are answered.
+    pub(crate) async fn serve(mut self) {
+        let end = match self.exchange().await {
+            Ok(end) | Err(end) => end,
+        };
+        let peer = self.peer.address;
+        match end {
+            End::Closed => debug!(%peer, "connection closed"),
+            End::Idle => debug!(%peer, "connection closed: idle"),
+            End::Slow => info!(%peer, "connection closed: a request has begun and does not arrive"),
+            End::Lost(error) if error.kind() == io::ErrorKind::TimedOut => {
+                info!(%peer, "connection closed: {error}");
+            }
+            End::Lost(error) => debug!(%peer, %error, "connection lost"),
+            End::Unanswerable(reason) => warn!(%peer, "connection closed: {reason}"),
+            End::Refused(refusal) => {
+                warn!(%peer, "connection closed: {refusal}");
+                if refusal == Refusal::Http {
+                    let page = http_page(self.node.http_address);
+                    // The peer may be gone already; it was told what we could tell it.
+                    let _ = self.stream.write_all(page.as_bytes()).await;
+                    let _ = self.stream.shutdown().await;
+                }
+            }
+        }
+    }
+
+    async fn exchange(&mut self) -> Result<End, End> {
+        let stop = self.node.stopped();
+        let check = tokio::time::sleep(CHECK_EACH.min(self.node.settings.idle_after));
+        tokio::pin!(stop, check);
+        let mut silence = Silence::default();
+        loop {
+            self.answer_what_is_here(&mut silence).await?;
+            let may_read = self.in_flight.len() < IN_FLIGHT_MAX;
+            tokio::select! {
+                biased;
+                Some(settled) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.answer(settled).await?;
+                }
+                frame = self.reader.next(&mut self.stream, &self.session), if may_read => {
+                    let Some(frame) = frame? else { return self.drain().await };
+                    silence = Silence::default();
+                    self.on_frame(frame).await?;
+                }
+                () = &mut stop => return self.drain().await,
+                () = &mut check => {
+                    let idle_after = self.node.settings.idle_after;
+                    let each = CHECK_EACH.min(idle_after);
+                    if let Some(end) = silence.on_check(&self.reader, self.in_flight.is_empty(), idle_after) {
+                        return Ok(end);
+                    }
+                    check.as_mut().reset(tokio::time::Instant::now() + each);
+                }
+            }
+        }
+    }
+
+    /// Serves frames that have been read already and answers that are ready already, then sends.
+    async fn answer_what_is_here(&mut self, silence: &mut Silence) -> Result<(), End> {
+        while let Some(Some(settled)) = self.ready() {
+            self.answer(settled).await?;
+        }
+        while self.in_flight.len() < IN_FLIGHT_MAX {
+            let Some(frame) = self.reader.buffered(&self.session).map_err(End::Refused)? else { break };
+            *silence = Silence::default();
+            self.on_frame(frame).await?;
+        }
+        self.outbox.flush(&self.stream, SendFlags::empty()).await?;
+        self.node.metrics.sent(self.outbox.take_sent());
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Option<Option<Settled>> {
+        match self.in_flight.is_empty() {
+            true => None,
+            false => self.in_flight.next().now_or_never(),
+        }
+    }
+
+    async fn on_frame(&mut self, frame: Bytes) -> Result<(), End> {
+        let arrived = Instant::now();
+        self.node.metrics.received(frame.len());
+        let incoming = self.session.on_frame(frame).map_err(End::Refused)?;
+        let api = incoming.api;
+        let outcome = dispatch(&self.node, &self.peer, &incoming);
+        drop(incoming);
+        match outcome {
+            Outcome::Later(work) => self
+                .in_flight
+                .push_back(Box::pin(async move { Settled { api, arrived, outcome: work.await } })),
+            outcome if self.in_flight.is_empty() => self.answer(Settled { api, arrived, outcome }).await?,
+            outcome => {
+                self.in_flight.push_back(Box::pin(std::future::ready(Settled { api, arrived, outcome })));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what is in flight, in order, and ends.
+    async fn drain(&mut self) -> Result<End, End> {
+        while let Some(settled) = self.in_flight.next().await {
+            self.answer(settled).await?;
+        }
+        self.outbox.flush(&self.stream, SendFlags::empty()).await?;
+        Ok(End::Closed)
+    }
+
+    async fn answer(&mut self, settled: Settled) -> Result<(), End> {
+        let Settled { api, arrived, outcome } = settled;
+        self.node.metrics.answered(api, arrived);
+        match outcome {
+            Outcome::Reply(chunks) => Ok(self.outbox.push(&self.stream, chunks).await?),
+            Outcome::Silent => Ok(()),
+            Outcome::Close(reason) => {
+                // Earlier requests were answered; their answers still go out.
+                self.outbox.flush(&self.stream, SendFlags::empty()).await?;
+                Err(End::Unanswerable(reason))
+            }
+            Outcome::Later(_) => unreachable!("a settled outcome is not a future"),
+        }
+    }
+}
+
+/// How long nothing whole has come from a peer.
+#[derive(Debug, Default)]
+struct Silence {
+    checks: usize,
+}
+
+impl Silence {
+    /// Decides at each check whether the connection has been silent for too long.
+    fn on_check(
+        &mut self,
+        reader: &FrameReader,
+        nothing_in_flight: bool,
+        idle_after: Duration,
+    ) -> Option<End> {
+        self.checks += 1;
+        if let Some(length) = reader.incomplete_frame() {
+            let allowed = 2 + length / BYTES_PER_CHECK;
+            return (self.checks >= allowed).then_some(End::Slow);
+        }
+        let each = CHECK_EACH.min(idle_after);
+        let silent = each.saturating_mul(u32::try_from(self.checks).unwrap_or(u32::MAX));
+        (nothing_in_flight && silent >= idle_after).then_some(End::Idle)
+    }
+}

@@ -1,0 +1,126 @@
+//! Replies on their way out. Small ones are gathered and leave in one call; records leave straight from the
+//! page cache. A peer that takes nothing for a while is given up.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use millstream_protocol::{Chunk, FileSlice};
+use rustix::net::SendFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// File slices below this size are copied into the reply: `sendfile` costs more than it saves there.
+const SENDFILE_BYTES_MIN: usize = 16 * 1024;
+
+/// Gathered replies are sent when they reach this size, even if more are to come.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// A peer that takes not a byte for this long is given up.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+/// Replies that were made and not sent yet, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    gathered: Vec<u8>,
+    sent: u64,
+}
+
+impl Outbox {
+    /// Bytes sent since this was last asked.
+    pub(super) fn take_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Adds a reply, sending what is too large to be gathered. Not cancel-safe: a reply that is half sent
+    /// ends the connection.
+    pub(super) async fn push(&mut self, stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
+        for chunk in chunks {
+            match chunk {
+                Chunk::Bytes(bytes) if self.gathered.len() + bytes.len() > GATHERED_BYTES_MAX => {
+                    self.flush(stream, SendFlags::MORE).await?;
+                    self.send(stream, &bytes, SendFlags::empty()).await?;
+                }
+                Chunk::Bytes(bytes) => self.gathered.extend_from_slice(&bytes),
+                Chunk::File(slice) if slice.length < SENDFILE_BYTES_MIN => self.gather_slice(&slice)?,
+                Chunk::File(slice) => {
+                    self.flush(stream, SendFlags::MORE).await?;
+                    self.send_file(stream, &slice).await?;
+                }
+            }
+        }
+        if self.gathered.len() > GATHERED_BYTES_MAX {
+            self.flush(stream, SendFlags::MORE).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what has been gathered. Not cancel-safe, as `push`.
+    pub(super) async fn flush(&mut self, stream: &TcpStream, flags: SendFlags) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.send(stream, &gathered, flags).await?;
+        self.gathered = gathered;
+        self.gathered.clear();
+        // An idle connection should not hold what one burst needed.
+        self.gathered.shrink_to(GATHERED_BYTES_MAX / 16);
+        Ok(())
+    }
+
+    async fn send(&mut self, stream: &TcpStream, bytes: &[u8], flags: SendFlags) -> io::Result<()> {
+        let flags = flags | SendFlags::NOSIGNAL;
+        let mut written = 0;
+        while written < bytes.len() {
+            let rest = &bytes[written..];
+            let send = || Ok(rustix::net::send(stream.as_fd(), rest, flags)?);
+            match stream.try_io(Interest::WRITABLE, send) {
+                Ok(sent) => written += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.sent += written as u64;
+        Ok(())
+    }
+
+    /// `sendfile` from the page cache. The slice holds the file, so a deleted segment stays readable.
+    async fn send_file(&mut self, stream: &TcpStream, slice: &FileSlice) -> io::Result<()> {
+        let mut written = 0;
+        while written < slice.length {
+            let send = || {
+                let mut offset = slice.offset + written as u64;
+                let rest = slice.length - written;
+                Ok(rustix::fs::sendfile(stream.as_fd(), &*slice.file, Some(&mut offset), rest)?)
+            };
+            match stream.try_io(Interest::WRITABLE, send) {
+                Ok(0) => {
+                    let message = "a segment file is shorter than its log";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+                }
+                Ok(sent) => written += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.sent += written as u64;
+        Ok(())
+    }
+
+    fn gather_slice(&mut self, slice: &FileSlice) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let at = self.gathered.len();
+        self.gathered.resize(at + slice.length, 0);
+        slice.file.read_exact_at(&mut self.gathered[at..], slice.offset)
+    }
+}
+
+async fn writable(stream: &TcpStream) -> io::Result<()> {
+    match tokio::time::timeout(STALLED_AFTER, stream.writable()).await {
+        Ok(writable) => writable,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not take its replies")),
+    }
+}

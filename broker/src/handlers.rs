@@ -1,0 +1,17 @@
+//! One file per API: the versions served, the rules, and what differs by version.
+
+pub(crate) mod admin;
+pub(crate) mod api_versions;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod fetch;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;
+
+mod authorized;
+mod wire_errors;
+
+/// Kafka's "no offset", "no timestamp".
+const NONE: i64 = -1;

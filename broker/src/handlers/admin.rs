@@ -1,0 +1,11 @@
+//! What administrators ask: topics made, grown, emptied and deleted; settings and the cluster described.
+
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+
+mod refused;
+mod replicas;

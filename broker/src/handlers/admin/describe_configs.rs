@@ -1,0 +1,152 @@
+//! DescribeConfigs, key 32, versions 1 to 4.
+//!
+//! Every setting of the registry with its value and where that comes from; a null or empty list of keys
+//! means all. 1: synonyms, the other places from which the value could have come. 3: types and documentation.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use millstream_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use millstream_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use millstream_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use millstream_protocol::{ErrorCode, KStr};
+
+use super::refused::Refused;
+use crate::dispatch::{Answer, Call, Handler};
+use crate::metadata::topic_name;
+use crate::settings::{BrokerSettings, Kind, Knob, REGISTRY};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// Where a value comes from, as Kafka numbers it.
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_BROKER: i8 = 4;
+const SOURCE_DEFAULT: i8 = 5;
+
+pub(crate) struct DescribeConfigs;
+
+impl Handler for DescribeConfigs {
+    type Request = DescribeConfigsRequest;
+    const VERSIONS: RangeInclusive<i16> = 1..=4;
+
+    fn handle(call: Call, request: DescribeConfigsRequest) -> Answer<DescribeConfigsResponse> {
+        let results = request.resources.iter().map(|resource| {
+            let found = find(&call, resource);
+            let (code, error_message, entries) = match found {
+                Ok(entries) => (ErrorCode::None, None, entries),
+                Err(refused) => (refused.code, refused.message(), Vec::new()),
+            };
+            let wanted = entries.into_iter().filter(|entry| is_wanted(resource, entry.name));
+            DescribeConfigsResult {
+                error_code: code.code(),
+                error_message,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+                configs: wanted.map(|entry| entry.tell(&request)).collect(),
+            }
+        });
+        Answer::Now(DescribeConfigsResponse { results: results.collect(), ..Default::default() })
+    }
+}
+
+fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
+    let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+    keys.is_empty() || keys.iter().any(|key| &**key == name)
+}
+
+fn find(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refused> {
+    let name = &*resource.resource_name;
+    let settings = &call.node.settings;
+    match resource.resource_type {
+        TOPIC => {
+            let refused = |error: topic_name::TopicNameError| {
+                Refused::new(ErrorCode::InvalidTopicException, error.to_string())
+            };
+            topic_name::check(name).map_err(refused)?;
+            let snapshot = call.node.topics.snapshot();
+            let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            Ok(topic_entries(settings, &topic.configs))
+        }
+        // The defaults of a whole cluster can be set in Kafka; here none are.
+        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER => {
+            let me = call.node.view.me().0;
+            if name.parse() != Ok(me) {
+                let message = format!("this is broker {me}, not '{name}'");
+                return Err(Refused::new(ErrorCode::InvalidRequest, message));
+            }
+            Ok(REGISTRY.iter().map(|knob| Entry::new(settings, knob, knob.name, None)).collect())
+        }
+        other => {
+            let message =
+                format!("resources of type {other} have no settings here; topics (2) and brokers (4) do");
+            Err(Refused::new(ErrorCode::InvalidRequest, message))
+        }
+    }
+}
+
+/// Everything that is in force for a topic, by the topic's names.
+pub(super) fn topic_entries(settings: &BrokerSettings, configs: &BTreeMap<String, String>) -> Vec<Entry> {
+    let named = REGISTRY.iter().filter_map(|knob| Some((knob, knob.topic_name()?)));
+    // Topics choose theirs when they are created; a broker's hold from its start to its end.
+    let entry =
+        |(knob, name)| Entry { read_only: false, ..Entry::new(settings, knob, name, configs.get(name)) };
+    named.map(entry).collect()
+}
+
+/// One setting that is in force.
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    pub(super) value: KStr,
+    pub(super) source: i8,
+    read_only: bool,
+    knob: &'static Knob,
+    /// From the most to the least particular; the first one holds.
+    synonyms: Vec<DescribeConfigsSynonym>,
+}
+
+impl Entry {
+    fn new(
+        settings: &BrokerSettings,
+        knob: &'static Knob,
+        name: &'static str,
+        of_topic: Option<&String>,
+    ) -> Self {
+        let synonym = |name: &'static str, value: &str, source| DescribeConfigsSynonym {
+            name: KStr::from_static(name),
+            value: Some(KStr::from(value)),
+            source,
+        };
+        let of_topic = of_topic.map(|value| synonym(name, value, SOURCE_TOPIC));
+        let of_broker = settings.written.get(knob.name).map(|value| synonym(knob.name, value, SOURCE_BROKER));
+        let default = synonym(knob.name, knob.default, SOURCE_DEFAULT);
+        let synonyms: Vec<_> = of_topic.into_iter().chain(of_broker).chain([default]).collect();
+        let value = synonyms[0].value.clone().unwrap_or_default();
+        Self { name, value, source: synonyms[0].source, read_only: true, knob, synonyms }
+    }
+
+    fn tell(self, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+        DescribeConfigsResourceResult {
+            name: KStr::from_static(self.name),
+            value: Some(self.value),
+            read_only: self.read_only,
+            config_source: self.source,
+            is_sensitive: false,
+            synonyms: if request.include_synonyms { self.synonyms } else { Vec::new() },
+            config_type: config_type(self.knob.kind),
+            documentation: request.include_documentation.then(|| KStr::from_static(self.knob.doc)),
+        }
+    }
+}
+
+fn config_type(kind: Kind) -> i8 {
+    match kind {
+        Kind::Boolean => 1,
+        Kind::Choice(_) | Kind::Address | Kind::Text => 2,
+        Kind::Int { .. } => 3,
+        Kind::Long { .. } => 5,
+    }
+}

@@ -1,0 +1,42 @@
+//! Why an administrative request is refused: Kafka's code, and words for a person.
+
+use millstream_protocol::{ErrorCode, KStr};
+
+use crate::handlers::wire_errors::code_for_topic;
+use crate::metadata::topics::TopicError;
+use crate::settings::SettingError;
+
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) code: ErrorCode,
+    message: String,
+}
+
+impl Refused {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The message as replies carry it.
+    pub(super) fn message(self) -> Option<KStr> {
+        Some(KStr::from(self.message))
+    }
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
+    }
+}
+
+impl From<TopicError> for Refused {
+    fn from(error: TopicError) -> Self {
+        Self::new(code_for_topic(&error), error.to_string())
+    }
+}
+
+impl From<SettingError> for Refused {
+    fn from(error: SettingError) -> Self {
+        Self::new(ErrorCode::InvalidConfig, error.to_string())
+    }
+}

@@ -1,0 +1,313 @@
+//! Fetch, key 1, versions 4 to 18.
+//!
+//! 4: isolation level; without transactions both levels see the same. 7: fetch sessions. 9: the client's
+//! leader epoch is checked. 12: flexible, and the last fetched epoch tells a diverging log. 13: topics by id.
+//! 16: where the leader is now.
+//!
+//! Nothing is copied: a reply holds slices of segment files. Data that is not in memory is brought in on
+//! the control plane first, so that a cold reader never stalls a data worker. Parked requests live in
+//! `fetch/long_poll.rs`.
+
+mod long_poll;
+
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use bytes::Bytes;
+use millstream_log::{FirstBatch, LeaderEpoch, Log, Offset, ReadFrom, ReadSlice};
+use millstream_protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use millstream_protocol::messages::{FetchRequest, FetchResponse};
+use millstream_protocol::{Chunk, ErrorCode, KStr, Uuid};
+
+use super::NONE;
+use super::wire_errors::code_for_read;
+use crate::dispatch::{Answer, Call, Handler};
+use crate::fetch_session::{Context, Found, Wanted};
+use crate::metadata::topics::Snapshot;
+
+const READ_COMMITTED: i8 = 1;
+
+pub(crate) struct Fetch;
+
+impl Handler for Fetch {
+    type Request = FetchRequest;
+    const VERSIONS: RangeInclusive<i16> = 4..=18;
+
+    fn handle(call: Call, request: FetchRequest) -> Answer<FetchResponse> {
+        let (context, wanted) = match call.node.fetch_sessions.begin(&request, call.version, Instant::now()) {
+            Ok(begun) => begun,
+            Err(code) => {
+                let error_code = code.code();
+                return Answer::Now(FetchResponse { error_code, ..Default::default() });
+            }
+        };
+        let limits = Limits::new(&request, call.node.settings.fetch_bytes_max);
+        let fetch = Fetching { call, context, wanted, limits };
+        let read = fetch.read();
+        if !fetch.is_enough(&read) {
+            return Answer::Later(Box::pin(long_poll::wait(fetch, read)));
+        }
+        match read.is_resident() {
+            true => Answer::Now(fetch.reply(read)),
+            false => Answer::Later(Box::pin(async move {
+                let read = read.bring_in(&fetch.call).await;
+                fetch.reply(read)
+            })),
+        }
+    }
+}
+
+/// How much is wanted, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    max_bytes: usize,
+    min_bytes: usize,
+    /// `None`: answer with what there is.
+    deadline: Option<Instant>,
+    isolation_level: i8,
+}
+
+impl Limits {
+    fn new(request: &FetchRequest, max_bytes: usize) -> Self {
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(max_bytes);
+        let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
+        let wait = u64::try_from(request.max_wait_ms).ok().filter(|wait| *wait > 0);
+        let deadline = wait.map(|wait| Instant::now() + std::time::Duration::from_millis(wait));
+        Self { max_bytes, min_bytes, deadline, isolation_level: request.isolation_level }
+    }
+}
+
+/// One request while it is being answered.
+struct Fetching {
+    call: Call,
+    context: Context,
+    wanted: Vec<Wanted>,
+    limits: Limits,
+}
+
+/// What was found for one partition.
+struct Partition {
+    wanted: Wanted,
+    code: ErrorCode,
+    high_watermark: i64,
+    log_start: i64,
+    /// Where the log of the client parts from ours.
+    diverging: Option<(LeaderEpoch, Offset)>,
+    slice: Option<ReadSlice>,
+}
+
+impl Partition {
+    fn failed(wanted: Wanted, code: ErrorCode) -> Self {
+        Self { wanted, code, high_watermark: NONE, log_start: NONE, diverging: None, slice: None }
+    }
+
+    fn bytes(&self) -> usize {
+        self.slice.as_ref().map_or(0, |slice| slice.bytes)
+    }
+
+    fn is_remarkable(&self) -> bool {
+        self.code != ErrorCode::None || self.diverging.is_some()
+    }
+
+    /// What fetch sessions care about.
+    fn found(&self) -> (&Wanted, Found) {
+        let found = Found {
+            high_watermark: self.high_watermark,
+            log_start: self.log_start,
+            has_records: self.bytes() > 0,
+            is_remarkable: self.is_remarkable(),
+        };
+        (&self.wanted, found)
+    }
+
+    /// Records lie there that did not fit: waiting would not bring more into the reply.
+    fn is_full(&self) -> bool {
+        self.bytes() == 0 && self.wanted.fetch_offset < self.high_watermark
+    }
+}
+
+/// What one look at all wanted partitions found, in the order of the request.
+struct Read {
+    partitions: Vec<Partition>,
+}
+
+impl Read {
+    fn is_resident(&self) -> bool {
+        let mut slices = self.partitions.iter().filter_map(|partition| partition.slice.as_ref());
+        slices.all(ReadSlice::is_resident)
+    }
+
+    /// Waits for the device, away from the data plane.
+    async fn bring_in(mut self, call: &Call) -> Self {
+        let work = move || {
+            for partition in &mut self.partitions {
+                let brought = partition.slice.as_ref().filter(|slice| !slice.is_resident());
+                if let Some(Err(error)) = brought.map(ReadSlice::bring_in) {
+                    let index = partition.wanted.key.partition;
+                    tracing::error!(partition = index, %error, "records cannot be read from the disk");
+                    *partition = Partition::failed(partition.wanted.clone(), ErrorCode::KafkaStorageError);
+                }
+            }
+            self
+        };
+        call.node.control.spawn_blocking(work).await.expect("reading does not panic")
+    }
+}
+
+impl Fetching {
+    /// Looks at each wanted partition once. The first one that has anything gives its first batch whole.
+    fn read(&self) -> Read {
+        let snapshot = self.call.node.topics.snapshot();
+        let mut room = self.limits.max_bytes;
+        let mut first_batch = FirstBatch::Whole;
+        let mut partitions = Vec::with_capacity(self.wanted.len());
+        for wanted in &self.wanted {
+            let partition = self
+                .read_partition(&snapshot, wanted, room, first_batch)
+                .unwrap_or_else(|code| Partition::failed(wanted.clone(), code));
+            if partition.bytes() > 0 {
+                room = room.saturating_sub(partition.bytes());
+                first_batch = FirstBatch::IfItFits;
+            }
+            partitions.push(partition);
+        }
+        Read { partitions }
+    }
+
+    fn read_partition(
+        &self,
+        snapshot: &Snapshot,
+        wanted: &Wanted,
+        room: usize,
+        first_batch: FirstBatch,
+    ) -> Result<Partition, ErrorCode> {
+        let key = &wanted.key;
+        let topic = match self.call.version {
+            ..=12 => snapshot.named(&key.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?,
+            _ => snapshot.identified(key.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
+        };
+        let partition = topic.partition(key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.call.node.view.check_leader(topic.id, key.partition, wanted.leader_epoch)?;
+        let log = &partition.log;
+        let diverging = diverging(log, wanted)?;
+        // Before the read: whoever finds nothing waits for what comes after this.
+        let mut offsets = log.offsets();
+        let slice = match diverging {
+            Some(_) => None,
+            None => {
+                let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(room);
+                let offset = Offset::new(wanted.fetch_offset);
+                let read = log.read(ReadFrom { offset, max_bytes, first_batch });
+                let slice = read.map_err(|error| {
+                    tracing::debug!(topic = &*topic.name, partition = key.partition, %error, "a Fetch failed");
+                    code_for_read(&error)
+                })?;
+                Some(slice)
+            }
+        };
+        if slice.as_ref().is_some_and(|slice| slice.bytes > 0) {
+            // A reply never names a high watermark that is older than its records.
+            offsets = log.offsets();
+        }
+        Ok(Partition {
+            wanted: wanted.clone(),
+            code: ErrorCode::None,
+            high_watermark: offsets.high_watermark.get(),
+            log_start: offsets.log_start.get(),
+            diverging,
+            slice,
+        })
+    }
+
+    /// Whether this may be answered without waiting for more.
+    fn is_enough(&self, read: &Read) -> bool {
+        let Some(deadline) = self.limits.deadline else { return true };
+        let partitions = &read.partitions;
+        let bytes: usize = partitions.iter().map(Partition::bytes).sum();
+        partitions.is_empty()
+            || bytes >= self.limits.min_bytes
+            || partitions.iter().any(Partition::is_remarkable)
+            || partitions.iter().any(Partition::is_full)
+            || Instant::now() >= deadline
+    }
+
+    fn reply(self, read: Read) -> FetchResponse {
+        let Self { call, context, limits, .. } = self;
+        let mut partitions = read.partitions;
+        let sessions = &call.node.fetch_sessions;
+        let session_id = sessions.finish(context, &mut partitions, Instant::now(), Partition::found);
+        let mut response = FetchResponse { session_id, ..Default::default() };
+        let mut led_elsewhere = false;
+        for partition in partitions {
+            let moved =
+                matches!(partition.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+            let (topic, topic_id) = (partition.wanted.key.topic.clone(), partition.wanted.key.topic_id);
+            let mut data = partition_data(partition, limits.isolation_level);
+            if moved && call.version >= 16 {
+                led_elsewhere = true;
+                data.current_leader = current_leader(&call, &topic, topic_id, data.partition_index);
+            }
+            push(&mut response.responses, topic, topic_id, data);
+        }
+        if led_elsewhere {
+            response.node_endpoints = endpoints(&call);
+        }
+        response
+    }
+}
+
+/// A client that names the epoch of its last batch is told if our log has none such (KIP-595).
+fn diverging(log: &Log, wanted: &Wanted) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
+    if wanted.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let last = LeaderEpoch::new(wanted.last_fetched_epoch);
+    let (epoch, end) = log.end_offset_for_epoch(last).ok_or(ErrorCode::OffsetOutOfRange)?;
+    let parts = epoch < last || end.get() < wanted.fetch_offset;
+    Ok(parts.then_some((epoch, end)))
+}
+
+fn partition_data(partition: Partition, isolation_level: i8) -> PartitionData {
+    let records = partition.slice.and_then(|slice| slice.records);
+    PartitionData {
+        partition_index: partition.wanted.key.partition,
+        error_code: partition.code.code(),
+        high_watermark: partition.high_watermark,
+        // Without transactions everything below the high watermark is stable.
+        last_stable_offset: partition.high_watermark,
+        log_start_offset: partition.log_start,
+        diverging_epoch: partition.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
+            EpochEndOffset { epoch: epoch.get(), end_offset: end.get() }
+        }),
+        aborted_transactions: (isolation_level == READ_COMMITTED).then(Vec::new),
+        records: Some(records.unwrap_or(Chunk::Bytes(Bytes::new()))),
+        ..Default::default()
+    }
+}
+
+/// Adds a partition to its topic; partitions of one topic follow each other, as they were asked for.
+fn push(topics: &mut Vec<FetchableTopicResponse>, topic: KStr, topic_id: Uuid, data: PartitionData) {
+    match topics.last_mut() {
+        Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
+        _ => topics.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data] }),
+    }
+}
+
+fn current_leader(call: &Call, name: &str, id: Uuid, index: i32) -> LeaderIdAndEpoch {
+    let id = call.node.topics.snapshot().named(name).map_or(id, |topic| topic.id);
+    let now = call.node.view.leadership(id, index);
+    LeaderIdAndEpoch { leader_id: now.leader.0, leader_epoch: now.epoch.get() }
+}
+
+fn endpoints(call: &Call) -> Vec<NodeEndpoint> {
+    let brokers = call.node.view.brokers(call.peer.dialled).into_iter();
+    let endpoint = brokers.map(|broker| NodeEndpoint {
+        node_id: broker.node.0,
+        host: KStr::from(broker.host),
+        port: i32::from(broker.port),
+        rack: None,
+    });
+    endpoint.collect()
+}

@@ -1,0 +1,52 @@
+//! OffsetForLeaderEpoch, key 23, versions 2 to 4: where the batches of an epoch end, so that a consumer can
+//! tell whether what it read was lost (KIP-320). An epoch that no batch has is answered with -1, -1.
+
+use std::ops::RangeInclusive;
+
+use millstream_log::LeaderEpoch;
+use millstream_protocol::ErrorCode;
+use millstream_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use millstream_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use millstream_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+
+use crate::dispatch::{Answer, Call, Handler};
+
+pub(crate) struct OffsetForLeaderEpoch;
+
+impl Handler for OffsetForLeaderEpoch {
+    type Request = OffsetForLeaderEpochRequest;
+    const VERSIONS: RangeInclusive<i16> = 2..=4;
+
+    fn handle(call: Call, request: OffsetForLeaderEpochRequest) -> Answer<OffsetForLeaderEpochResponse> {
+        let topics = request.topics.iter().map(|topic| OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            partitions: topic.partitions.iter().map(|asked| find(&call, &topic.topic, asked)).collect(),
+        });
+        Answer::Now(OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() })
+    }
+}
+
+fn find(call: &Call, name: &str, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+    let unknown = EpochEndOffset { partition: asked.partition, ..Default::default() };
+    match end_offset(call, name, asked) {
+        Ok(Some((epoch, end_offset))) => {
+            EpochEndOffset { leader_epoch: epoch.get(), end_offset: end_offset.get(), ..unknown }
+        }
+        Ok(None) => unknown,
+        Err(code) => EpochEndOffset { error_code: code.code(), ..unknown },
+    }
+}
+
+fn end_offset(
+    call: &Call,
+    name: &str,
+    asked: &OffsetForLeaderPartition,
+) -> Result<Option<(LeaderEpoch, millstream_log::Offset)>, ErrorCode> {
+    let snapshot = call.node.topics.snapshot();
+    let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(asked.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    call.node.view.check_leader(topic.id, asked.partition, asked.current_leader_epoch)?;
+    Ok(partition.log.end_offset_for_epoch(LeaderEpoch::new(asked.leader_epoch)))
+}

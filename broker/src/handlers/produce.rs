@@ -1,0 +1,379 @@
+//! Produce, key 0, versions 3 to 13; 0 is advertised (KAFKA-18659: librdkafka before 2.11 stops
+//! compressing otherwise) and 0 to 2 are refused.
+//!
+//! 3: first version with record batches. 7: zstd. 8: errors by record. 9: flexible. 10: the current leader
+//! comes with NOT_LEADER_OR_FOLLOWER. 13: topics by id.
+//!
+//! Each batch is judged on its own, before anything of it is written; the log assigns offsets in the order
+//! of the connection. The reply waits until each batch is written (`acks` 1) or on disk (`acks` -1).
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use millstream_log::{Acks, Append, AppendError, Appended, Leadership};
+use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use millstream_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
+use millstream_protocol::records::{self, BatchView, Compression, TimestampType};
+use millstream_protocol::{ErrorCode, KStr};
+use tokio::sync::oneshot;
+
+use super::NONE;
+use super::wire_errors::{code_for_append, code_for_batch};
+use crate::dispatch::{Answer, Call, Handler};
+use crate::metadata::topics::{Partition, Snapshot, Topic};
+use crate::settings::TopicSettings;
+
+pub(crate) struct Produce;
+
+impl Handler for Produce {
+    type Request = ProduceRequest;
+    const VERSIONS: RangeInclusive<i16> = 3..=13;
+    const ADVERTISED_MIN: i16 = 0;
+
+    fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
+        let acks = match request.acks {
+            0 => None,
+            1 => Some(Acks::Written),
+            -1 => Some(Acks::Durable),
+            _ => return Answer::Now(refuse_all(&request, ErrorCode::InvalidRequiredAcks)),
+        };
+        let snapshot = call.node.topics.snapshot();
+        let topics: Vec<PendingTopic> = request
+            .topic_data
+            .into_iter()
+            .map(|topic| append_topic(&call, &snapshot, topic, acks.unwrap_or(Acks::Written)))
+            .collect();
+        drop(snapshot);
+        let mut pending = PendingReply { call, topics };
+        match acks {
+            None => pending.without_reply(),
+            Some(_) if pending.is_settled() => Answer::Now(pending.reply()),
+            Some(_) => Answer::Later(Box::pin(async move {
+                pending.settle().await;
+                pending.reply()
+            })),
+        }
+    }
+}
+
+/// Why a batch is not appended: the code, and words for a person.
+#[derive(Debug)]
+struct Refused {
+    code: ErrorCode,
+    message: String,
+    /// Records that are to blame, by their place in the batch.
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), records: Vec::new() }
+    }
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
+    }
+}
+
+/// An append on its way: settled at once, or when another connection or the flusher reports.
+enum Pending {
+    Settled(Result<Appended, Refused>),
+    Waiting(oneshot::Receiver<Result<Appended, AppendError>>),
+}
+
+struct PendingTopic {
+    name: KStr,
+    topic_id: millstream_protocol::Uuid,
+    partitions: Vec<(i32, Pending)>,
+}
+
+struct PendingReply {
+    call: Call,
+    topics: Vec<PendingTopic>,
+}
+
+fn append_topic(call: &Call, snapshot: &Snapshot, data: TopicProduceData, acks: Acks) -> PendingTopic {
+    let (topic, unknown) = match call.version {
+        ..=12 => (snapshot.named(&data.name), ErrorCode::UnknownTopicOrPartition),
+        _ => (snapshot.identified(data.topic_id), ErrorCode::UnknownTopicId),
+    };
+    let partitions = data
+        .partition_data
+        .into_iter()
+        .map(|data| {
+            let index = data.index;
+            let pending = topic
+                .ok_or_else(|| Refused::from(unknown))
+                .and_then(|topic| append_partition(call, topic, data, acks))
+                .unwrap_or_else(|refused| {
+                    call.node.metrics.refused_batch();
+                    Pending::Settled(Err(refused))
+                });
+            (index, pending)
+        })
+        .collect();
+    PendingTopic { name: data.name, topic_id: data.topic_id, partitions }
+}
+
+fn append_partition(
+    call: &Call,
+    topic: &Topic,
+    data: PartitionProduceData,
+    acks: Acks,
+) -> Result<Pending, Refused> {
+    let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    call.node.view.check_leader(topic.id, data.index, -1)?;
+    let records = data.records.map(|records| records.into_bytes()).unwrap_or_default();
+    let batch = admit(records, &topic.settings, call)?;
+    let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
+    call.node.metrics.appended(header.record_count, batch.len());
+    Ok(submit(partition, Append { batch, header, acks }))
+}
+
+/// Hands the batch to the log. Most often this connection leads and the answer is there on return.
+fn submit(partition: &Arc<Partition>, append: Append) -> Pending {
+    let (done, mut outcome) = oneshot::channel();
+    let more = partition.log.append(
+        append,
+        Box::new(move |result| {
+            // Nobody listens when the connection is gone; the batch is appended all the same.
+            let _ = done.send(result);
+        }),
+    );
+    if let Some(leadership) = more {
+        lead_elsewhere(leadership);
+    }
+    match outcome.try_recv() {
+        Ok(result) => Pending::Settled(result.map_err(|error| refused_append(&error))),
+        Err(_) => Pending::Waiting(outcome),
+    }
+}
+
+/// A leader's turn is bounded, so that one connection does not append for all others for ever; the rest
+/// of the queue is taken by a task of its own.
+fn lead_elsewhere(leadership: Leadership) {
+    tokio::spawn(async move {
+        let mut leadership = Some(leadership);
+        while let Some(turn) = leadership {
+            leadership = turn.lead();
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+fn refused_append(error: &AppendError) -> Refused {
+    Refused::new(code_for_append(error), error.to_string())
+}
+
+fn invalid(error: &records::BatchError) -> Refused {
+    Refused::new(code_for_batch(error), error.to_string())
+}
+
+/// Checks one partition's records against every rule that does not depend on the log, and brings them
+/// into the form in which they are stored: as sent, unless the topic stamps or recompresses.
+fn admit(records: Bytes, settings: &TopicSettings, call: &Call) -> Result<Bytes, Refused> {
+    let batch = BatchView::parse(&records).map_err(|error| invalid(&error))?;
+    if batch.size_in_bytes() != records.len() {
+        let message = "the records of a partition must be exactly one batch";
+        return Err(Refused::new(ErrorCode::InvalidRecord, message));
+    }
+    if records.len() > settings.max_message_bytes {
+        let message = format!(
+            "the batch has {} bytes; max.message.bytes of this topic is {}",
+            records.len(),
+            settings.max_message_bytes
+        );
+        return Err(Refused::new(ErrorCode::MessageTooLarge, message));
+    }
+    if !batch.crc_is_valid() {
+        let message = "the batch's CRC-32C does not match its bytes: it was damaged on the way";
+        return Err(Refused::new(ErrorCode::CorruptMessage, message));
+    }
+    check_header(&batch, call.version)?;
+    check_records(&batch, call)?;
+    check_timestamps(&batch, settings, call.node.clock.now_ms())?;
+    stored_form(records, settings, call)
+}
+
+fn check_header(batch: &BatchView<'_>, version: i16) -> Result<(), Refused> {
+    if batch.is_control() {
+        let message = "clients may not write control batches";
+        return Err(Refused::new(ErrorCode::InvalidRecord, message));
+    }
+    if batch.is_transactional() {
+        let message = "transactions are not served by this version of Millstream";
+        return Err(Refused::new(ErrorCode::InvalidTxnState, message));
+    }
+    let (count, last) = (batch.record_count(), batch.last_offset_delta());
+    if count <= 0 || last != count - 1 {
+        let message = format!("the batch says {count} records with a last offset delta of {last}");
+        return Err(Refused::new(ErrorCode::InvalidRecord, message));
+    }
+    if batch.producer_id() >= 0 && (batch.producer_epoch() < 0 || batch.base_sequence() < 0) {
+        let message = "a batch with a producer id needs a producer epoch and a sequence";
+        return Err(Refused::new(ErrorCode::InvalidRecord, message));
+    }
+    let compression = batch.compression().map_err(|error| invalid(&error))?;
+    if compression == Compression::Zstd && version < 7 {
+        let message = "zstd needs Produce version 7 or newer";
+        return Err(Refused::new(ErrorCode::UnsupportedCompressionType, message));
+    }
+    Ok(())
+}
+
+/// Walks the records: a batch whose count or offsets lie would stop every consumer behind it.
+fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<(), Refused> {
+    records::validate(batch, call.node.settings.decompressed_bytes_max).map(drop).map_err(|error| {
+        let message = error.to_string();
+        let records = error.record().map(|index| BatchIndexAndErrorMessage {
+            batch_index: index,
+            batch_index_error_message: Some(KStr::from(message.clone())),
+        });
+        Refused { code: code_for_batch(&error), message, records: records.into_iter().collect() }
+    })
+}
+
+fn check_timestamps(batch: &BatchView<'_>, settings: &TopicSettings, now: i64) -> Result<(), Refused> {
+    if settings.timestamp_type == TimestampType::LogAppendTime || batch.max_timestamp() == NONE {
+        return Ok(());
+    }
+    let latest = now.saturating_add(settings.timestamp_after_max_ms);
+    let earliest = now.saturating_sub(settings.timestamp_before_max_ms);
+    let (first, last) = (batch.base_timestamp(), batch.max_timestamp());
+    if last > latest || (first != NONE && first < earliest) {
+        let message = format!(
+            "the batch's timestamps, {first} to {last}, are not between {earliest} and {latest} \
+             (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
+        );
+        return Err(Refused::new(ErrorCode::InvalidTimestamp, message));
+    }
+    Ok(())
+}
+
+/// The bytes to store. The CRC does not cover offsets, so as a rule these are the bytes that came.
+fn stored_form(batch: Bytes, settings: &TopicSettings, call: &Call) -> Result<Bytes, Refused> {
+    let mut batch = match settings.compression {
+        Some(codec) if BatchView::parse(&batch).and_then(|b| b.compression()).ok() != Some(codec) => {
+            let limit = call.node.settings.decompressed_bytes_max;
+            records::recompress(&batch, codec, limit).map_err(|error| invalid(&error))?
+        }
+        _ => batch,
+    };
+    if settings.timestamp_type == TimestampType::LogAppendTime {
+        let mut stamped = BytesMut::from(&batch[..]);
+        records::set_log_append_time(&mut stamped, call.node.clock.now_ms());
+        batch = stamped.freeze();
+    }
+    Ok(batch)
+}
+
+impl PendingReply {
+    fn is_settled(&self) -> bool {
+        let mut all = self.topics.iter().flat_map(|topic| &topic.partitions);
+        all.all(|(_, pending)| matches!(pending, Pending::Settled(_)))
+    }
+
+    async fn settle(&mut self) {
+        for (_, pending) in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            if let Pending::Waiting(outcome) = pending {
+                let result = outcome.await.unwrap_or(Err(AppendError::Closed));
+                *pending = Pending::Settled(result.map_err(|error| refused_append(&error)));
+            }
+        }
+    }
+
+    /// `acks=0`: there is no reply to carry an error, so an error closes the connection, as in Kafka.
+    fn without_reply(&self) -> Answer<ProduceResponse> {
+        let settled = self.topics.iter().flat_map(|topic| &topic.partitions);
+        let refused = settled.filter_map(|(index, pending)| match pending {
+            Pending::Settled(Err(refused)) => Some((index, refused)),
+            Pending::Settled(Ok(_)) | Pending::Waiting(_) => None,
+        });
+        match { refused }.next() {
+            None => Answer::Silent,
+            Some((index, refused)) => Answer::Close(format!(
+                "a Produce with acks=0 to partition {index} failed ({}): {}",
+                refused.code.name(),
+                refused.message
+            )),
+        }
+    }
+
+    fn reply(self) -> ProduceResponse {
+        let Self { call, topics } = self;
+        let mut led_elsewhere = false;
+        let responses = topics
+            .into_iter()
+            .map(|topic| {
+                let partition_responses = topic.partitions.into_iter().map(|(index, pending)| {
+                    let Pending::Settled(result) = pending else { unreachable!("settled before the reply") };
+                    let mut response = partition_response(index, result);
+                    if response.error_code == ErrorCode::NotLeaderOrFollower.code() && call.version >= 10 {
+                        led_elsewhere = true;
+                        let now = call.node.view.leadership(topic.topic_id, index);
+                        response.current_leader =
+                            LeaderIdAndEpoch { leader_id: now.leader.0, leader_epoch: now.epoch.get() };
+                    }
+                    response
+                });
+                TopicProduceResponse {
+                    partition_responses: partition_responses.collect(),
+                    name: topic.name.clone(),
+                    topic_id: topic.topic_id,
+                }
+            })
+            .collect();
+        let node_endpoints = if led_elsewhere { endpoints(&call) } else { Vec::new() };
+        ProduceResponse { responses, node_endpoints, ..Default::default() }
+    }
+}
+
+fn endpoints(call: &Call) -> Vec<NodeEndpoint> {
+    let brokers = call.node.view.brokers(call.peer.dialled).into_iter();
+    let endpoint = brokers.map(|broker| NodeEndpoint {
+        node_id: broker.node.0,
+        host: KStr::from(broker.host),
+        port: i32::from(broker.port),
+        rack: None,
+    });
+    endpoint.collect()
+}
+
+fn partition_response(index: i32, result: Result<Appended, Refused>) -> PartitionProduceResponse {
+    match result {
+        Ok(appended) => PartitionProduceResponse {
+            index,
+            base_offset: appended.base_offset.get(),
+            log_append_time_ms: appended.timestamp,
+            log_start_offset: appended.log_start.get(),
+            ..Default::default()
+        },
+        Err(refused) => PartitionProduceResponse {
+            index,
+            error_code: refused.code.code(),
+            base_offset: NONE,
+            record_errors: refused.records,
+            error_message: Some(KStr::from(refused.message)),
+            ..Default::default()
+        },
+    }
+}
+
+fn refuse_all(request: &ProduceRequest, code: ErrorCode) -> ProduceResponse {
+    let refuse = |topic: &TopicProduceData| TopicProduceResponse {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partition_responses: topic
+            .partition_data
+            .iter()
+            .map(|data| partition_response(data.index, Err(code.into())))
+            .collect(),
+    };
+    ProduceResponse { responses: request.topic_data.iter().map(refuse).collect(), ..Default::default() }
+}

@@ -1,0 +1,72 @@
+//! The one place where our errors become Kafka's. No catch-all arms: a new variant must choose its code.
+
+use millstream_log::{AppendError, DeleteRecordsError, ReadError};
+use millstream_protocol::ErrorCode;
+use millstream_protocol::records::BatchError;
+
+use crate::meta_store::MetaError;
+use crate::metadata::topics::TopicError;
+
+pub(super) fn code_for_append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::StorageFailed { .. } => ErrorCode::KafkaStorageError,
+        AppendError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+pub(super) fn code_for_read(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        ReadError::Io(_) => ErrorCode::KafkaStorageError,
+        ReadError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+pub(super) fn code_for_delete_records(error: &DeleteRecordsError) -> ErrorCode {
+    match error {
+        DeleteRecordsError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        DeleteRecordsError::StorageFailed { .. } => ErrorCode::KafkaStorageError,
+        DeleteRecordsError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+pub(super) fn code_for_topic(error: &TopicError) -> ErrorCode {
+    match error {
+        TopicError::Name(_) | TopicError::Collides(..) => ErrorCode::InvalidTopicException,
+        TopicError::Exists(_) => ErrorCode::TopicAlreadyExists,
+        TopicError::Unknown(_) => ErrorCode::UnknownTopicOrPartition,
+        TopicError::PartitionCount { .. } | TopicError::NotMore { .. } => ErrorCode::InvalidPartitions,
+        TopicError::Store(error) => code_for_store(error),
+        TopicError::Log(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+pub(super) fn code_for_store(error: &MetaError) -> ErrorCode {
+    match error {
+        // Somebody else changed the same thing first: trying again sees their change.
+        MetaError::Conflict { .. } => ErrorCode::ConcurrentTransactions,
+        MetaError::Storage { .. } | MetaError::Damaged { .. } | MetaError::Corrupt { .. } => {
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
+
+pub(super) fn code_for_batch(error: &BatchError) -> ErrorCode {
+    match error {
+        // A producer splits a batch that is too large, and this one may fit in halves.
+        BatchError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        BatchError::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
+        BatchError::Incomplete { .. }
+        | BatchError::BatchLength(_)
+        | BatchError::Magic(_)
+        | BatchError::RecordCount(_)
+        | BatchError::LastOffsetDelta { .. }
+        | BatchError::Decompression { .. }
+        | BatchError::Record { .. }
+        | BatchError::Surplus { .. } => ErrorCode::InvalidRecord,
+    }
+}

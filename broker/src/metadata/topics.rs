@@ -1,0 +1,403 @@
+//! The topics of this node: a snapshot that every request reads without a lock, and the few operations
+//! that change it, one at a time.
+//!
+//! Order of a change: the store first (durable), then the logs, then the snapshot. A crash in between
+//! leaves a topic whose logs are made at the next start, or folders that no topic owns, which are left
+//! alone and reported.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use millstream_log::{
+    CleanStart, Clock, Disk, FlushError, Flusher, LeaderEpoch, Log, OpenError, OpenOptions,
+};
+use millstream_protocol::{KStr, Uuid};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::topic_name::{self, TopicNameError};
+use crate::meta_store::{Expect, MetaError, MetaStore};
+use crate::settings::TopicSettings;
+
+const KEY_PREFIX: &str = "topics/";
+
+/// Partitions that one topic may have.
+pub(crate) const PARTITIONS_MAX: usize = 10_000;
+
+/// One partition on this node.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) index: i32,
+    pub(crate) log: Arc<Log>,
+}
+
+/// One topic. Replaced as a whole when it changes; its partitions are shared between the versions.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) id: Uuid,
+    pub(crate) name: KStr,
+    pub(crate) settings: TopicSettings,
+    /// What was set for this topic, as it was written.
+    pub(crate) configs: BTreeMap<String, String>,
+    pub(crate) partitions: Vec<Arc<Partition>>,
+    /// The store's version of this topic's entry.
+    version: u64,
+}
+
+impl Topic {
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// All topics at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    by_name: HashMap<KStr, Arc<Topic>, RandomState>,
+    by_id: HashMap<Uuid, Arc<Topic>, RandomState>,
+}
+
+impl Snapshot {
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    pub(crate) fn identified(&self, id: Uuid) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    /// All topics in the order of their names.
+    pub(crate) fn sorted(&self) -> Vec<&Arc<Topic>> {
+        let mut topics: Vec<_> = self.by_name.values().collect();
+        topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    fn with(&self, topic: Arc<Topic>) -> Self {
+        let mut next = Self { by_name: self.by_name.clone(), by_id: self.by_id.clone() };
+        next.by_id.insert(topic.id, Arc::clone(&topic));
+        next.by_name.insert(topic.name.clone(), topic);
+        next
+    }
+
+    fn without(&self, topic: &Topic) -> Self {
+        let mut next = Self { by_name: self.by_name.clone(), by_id: self.by_id.clone() };
+        next.by_name.remove(&topic.name);
+        next.by_id.remove(&topic.id);
+        next
+    }
+}
+
+/// A topic as the store keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredTopic {
+    id: Uuid,
+    partitions: usize,
+    #[serde(default)]
+    configs: BTreeMap<String, String>,
+}
+
+/// Why a topic could not be created, changed or opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TopicError {
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
+    #[error("topic '{0}' already exists")]
+    Exists(KStr),
+    #[error("topic '{0}' differs from '{1}' only in '.' and '_', which metrics cannot tell apart")]
+    Collides(KStr, KStr),
+    #[error("topic '{0}' does not exist")]
+    Unknown(KStr),
+    #[error("{asked} partitions were asked for; 1 to {PARTITIONS_MAX} are possible")]
+    PartitionCount { asked: i64 },
+    #[error("topic '{name}' has {has} partitions; {asked} were asked for, and partitions can only be added")]
+    NotMore { name: KStr, has: usize, asked: i64 },
+    #[error(transparent)]
+    Store(#[from] MetaError),
+    #[error(transparent)]
+    Log(#[from] OpenError),
+}
+
+/// Why the topics of a node could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenTopicsError {
+    #[error(transparent)]
+    Store(#[from] MetaError),
+    #[error(transparent)]
+    Log(#[from] OpenError),
+}
+
+/// What is needed to open a partition's log.
+pub(crate) struct LogSource {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) flusher: Arc<Flusher>,
+    /// `<data>/topics`.
+    pub(crate) folder: PathBuf,
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+impl LogSource {
+    fn open(
+        &self,
+        topic: Uuid,
+        index: usize,
+        settings: &TopicSettings,
+        clean: CleanStart,
+    ) -> Result<Arc<Partition>, OpenError> {
+        self.make_folder(topic)?;
+        let (log, recovery) = Log::open(OpenOptions {
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            flusher: Arc::clone(&self.flusher),
+            dir: self.folder.join(topic.to_string()).join(index.to_string()),
+            config: settings.log_config(),
+            leader_epoch: self.leader_epoch,
+            clean,
+        })?;
+        tracing::debug!(%topic, index, ?recovery, "partition opened");
+        let index = i32::try_from(index).expect("bounded by PARTITIONS_MAX");
+        Ok(Arc::new(Partition { index, log }))
+    }
+
+    /// Makes a topic's folder, durably, if it is missing.
+    fn make_folder(&self, topic: Uuid) -> Result<(), OpenError> {
+        let path = self.folder.join(topic.to_string());
+        let made = match self.disk.create_dir(&path) {
+            Ok(()) => self.disk.sync_dir(&self.folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| OpenError::Io { action: "make the folder", path, error })
+    }
+
+    /// Names folders that belong to no topic: what a crash in the middle of a deletion leaves.
+    fn report_strangers(&self, snapshot: &Snapshot) {
+        for name in self.disk.list(&self.folder).unwrap_or_default() {
+            let id = name.to_str().and_then(|name| name.parse::<Uuid>().ok());
+            if id.is_none_or(|id| snapshot.identified(id).is_none()) {
+                let folder = self.folder.join(name);
+                tracing::warn!(folder = %folder.display(), "this folder belongs to no topic and is left alone");
+            }
+        }
+    }
+}
+
+/// The topics of this node.
+pub(crate) struct Topics {
+    snapshot: ArcSwap<Snapshot>,
+    /// Held while the snapshot is replaced; changes come one at a time.
+    changing: Mutex<()>,
+    store: Arc<dyn MetaStore>,
+    logs: LogSource,
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topics").field("snapshot", &self.snapshot).finish_non_exhaustive()
+    }
+}
+
+impl Topics {
+    /// Opens every topic that the store names; partitions are recovered in parallel.
+    pub(crate) fn open(
+        store: Arc<dyn MetaStore>,
+        logs: LogSource,
+        defaults: &TopicSettings,
+        clean: CleanStart,
+    ) -> Result<Self, OpenTopicsError> {
+        let mut topics = Vec::new();
+        for (key, entry) in store.list(KEY_PREFIX)? {
+            let stored: StoredTopic = serde_json::from_slice(&entry.value)
+                .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
+            let settings = defaults
+                .with_overrides(&stored.configs)
+                .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
+            let name = KStr::from(key[KEY_PREFIX.len()..].to_owned());
+            topics.push((name, stored, settings, entry.version));
+        }
+        let jobs: Vec<_> = topics
+            .iter()
+            .flat_map(|(_, stored, settings, _)| {
+                (0..stored.partitions).map(move |index| (stored.id, index, settings))
+            })
+            .collect();
+        let opened = open_in_parallel(&logs, &jobs, clean)?;
+        let mut opened = opened.into_iter();
+        let mut snapshot = Snapshot::default();
+        for (name, stored, settings, version) in topics {
+            let partitions = opened.by_ref().take(stored.partitions).collect();
+            let topic = Topic { id: stored.id, name, settings, configs: stored.configs, partitions, version };
+            let topic = Arc::new(topic);
+            snapshot.by_id.insert(topic.id, Arc::clone(&topic));
+            snapshot.by_name.insert(topic.name.clone(), topic);
+        }
+        logs.report_strangers(&snapshot);
+        Ok(Self { snapshot: ArcSwap::from_pointee(snapshot), changing: Mutex::new(()), store, logs })
+    }
+
+    /// The topics as they are now.
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Brings everything to the disk and closes it; tries all logs even if one fails. Blocks on the disk.
+    pub(crate) fn close(&self) -> Result<(), FlushError> {
+        let _changing = self.changing.lock();
+        let snapshot = self.snapshot();
+        let logs: Vec<&Log> =
+            snapshot.by_name.values().flat_map(|topic| &topic.partitions).map(|one| &*one.log).collect();
+        let closed = in_parallel(&logs, |log| log.close());
+        closed.into_iter().collect()
+    }
+
+    /// Checks whether a topic of this name and size could be created now.
+    pub(crate) fn check_new(&self, name: &KStr, partitions: i64) -> Result<usize, TopicError> {
+        topic_name::check(name)?;
+        let snapshot = self.snapshot();
+        if snapshot.named(name).is_some() {
+            return Err(TopicError::Exists(name.clone()));
+        }
+        let flat = |name: &str| name.replace('.', "_");
+        let twin = snapshot.by_name.keys().find(|other| flat(other) == flat(name));
+        if let Some(other) = twin {
+            return Err(TopicError::Collides(name.clone(), other.clone()));
+        }
+        partition_count(partitions)
+    }
+
+    /// Creates a topic; it is durable and can be written to when this returns. Blocks on the disk.
+    pub(crate) fn create(
+        &self,
+        name: &KStr,
+        partitions: i64,
+        settings: TopicSettings,
+        configs: BTreeMap<String, String>,
+    ) -> Result<Arc<Topic>, TopicError> {
+        let _changing = self.changing.lock();
+        let count = self.check_new(name, partitions)?;
+        let stored = StoredTopic { id: fresh_topic_id(), partitions: count, configs };
+        let key = format!("{KEY_PREFIX}{name}");
+        let version = self.store.put(&key, encode(&stored), Expect::Absent)?;
+        let opened: Result<Vec<_>, _> =
+            (0..count).map(|index| self.logs.open(stored.id, index, &settings, CleanStart::Yes)).collect();
+        let partitions = match opened {
+            Ok(partitions) => partitions,
+            Err(error) => {
+                self.store.delete(&key, Expect::Version(version))?;
+                return Err(error.into());
+            }
+        };
+        let name = name.detach();
+        let topic =
+            Arc::new(Topic { id: stored.id, name, settings, configs: stored.configs, partitions, version });
+        self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::clone(&topic))));
+        tracing::info!(topic = %topic.name, id = %topic.id, partitions = count, "topic created");
+        Ok(topic)
+    }
+
+    /// Checks whether a topic could grow to `count` partitions now.
+    pub(crate) fn check_growth(&self, name: &KStr, count: i64) -> Result<Arc<Topic>, TopicError> {
+        let snapshot = self.snapshot();
+        let topic = snapshot.named(name).ok_or_else(|| TopicError::Unknown(name.clone()))?;
+        let has = topic.partitions.len();
+        let asked = partition_count(count)?;
+        match asked > has {
+            true => Ok(Arc::clone(topic)),
+            false => Err(TopicError::NotMore { name: name.clone(), has, asked: count }),
+        }
+    }
+
+    /// Adds partitions until the topic has `count`. Blocks on the disk.
+    pub(crate) fn grow(&self, name: &KStr, count: i64) -> Result<(), TopicError> {
+        let _changing = self.changing.lock();
+        let topic = self.check_growth(name, count)?;
+        let count = partition_count(count)?;
+        let stored = StoredTopic { id: topic.id, partitions: count, configs: topic.configs.clone() };
+        let key = format!("{KEY_PREFIX}{name}");
+        let version = self.store.put(&key, encode(&stored), Expect::Version(topic.version))?;
+        let mut partitions = topic.partitions.clone();
+        for index in partitions.len()..count {
+            partitions.push(self.logs.open(topic.id, index, &topic.settings, CleanStart::Yes)?);
+        }
+        let grown = Topic {
+            id: topic.id,
+            name: topic.name.clone(),
+            settings: topic.settings.clone(),
+            configs: stored.configs,
+            partitions,
+            version,
+        };
+        self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::new(grown))));
+        tracing::info!(topic = %topic.name, partitions = count, "partitions added");
+        Ok(())
+    }
+
+    /// Deletes a topic and its records; whoever waits on it is woken. Blocks on the disk.
+    pub(crate) fn delete(&self, name: &KStr) -> Result<(), TopicError> {
+        let _changing = self.changing.lock();
+        let snapshot = self.snapshot();
+        let topic = snapshot.named(name).ok_or_else(|| TopicError::Unknown(name.clone()))?;
+        self.store.delete(&format!("{KEY_PREFIX}{name}"), Expect::Version(topic.version))?;
+        self.snapshot.store(Arc::new(snapshot.without(topic)));
+        for partition in &topic.partitions {
+            partition.log.delete();
+        }
+        let folder = self.logs.folder.join(topic.id.to_string());
+        if let Err(error) = self.logs.disk.remove_dir(&folder) {
+            tracing::warn!(topic = %topic.name, folder = %folder.display(), %error, "a deleted topic's folder is left behind");
+        }
+        tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
+        Ok(())
+    }
+}
+
+fn encode(stored: &StoredTopic) -> Bytes {
+    Bytes::from(serde_json::to_vec(stored).expect("names and numbers always serialise"))
+}
+
+fn partition_count(asked: i64) -> Result<usize, TopicError> {
+    let count = usize::try_from(asked).ok().filter(|count| (1..=PARTITIONS_MAX).contains(count));
+    count.ok_or(TopicError::PartitionCount { asked })
+}
+
+/// Kafka prints ids in URL-safe base64; one that starts with '-' reads as a flag on a command line.
+fn fresh_topic_id() -> Uuid {
+    const DASH: u8 = 62;
+    loop {
+        let id = Uuid::new_v4();
+        if id.as_bytes()[0] >> 2 != DASH {
+            return id;
+        }
+    }
+}
+
+type OpenJob<'a> = (Uuid, usize, &'a TopicSettings);
+
+fn open_in_parallel(
+    logs: &LogSource,
+    jobs: &[OpenJob<'_>],
+    clean: CleanStart,
+) -> Result<Vec<Arc<Partition>>, OpenError> {
+    let opened = in_parallel(jobs, |(topic, index, settings)| logs.open(*topic, *index, settings, clean));
+    opened.into_iter().collect()
+}
+
+/// Does a piece of work for each item, on as many threads as there are processors; results come in the
+/// order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(threads).max(1);
+    let work = &work;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = items
+            .chunks(share)
+            .map(|items| scope.spawn(move || items.iter().map(work).collect::<Vec<R>>()))
+            .collect();
+        running.into_iter().flat_map(|thread| thread.join().expect("the work does not panic")).collect()
+    })
+}

@@ -1,0 +1,315 @@
+//! The typed registry of settings: what can be set, its bounds, its default, and what was set.
+//!
+//! One table (`REGISTRY`) serves the builder, the configuration file, DescribeConfigs and the documents.
+//! Values are checked one by one when they are written, their relations when the broker starts; parts of
+//! the broker receive a narrowed struct, never the table.
+
+mod broker;
+mod registry;
+mod topic;
+
+use std::collections::BTreeMap;
+
+pub(crate) use broker::{BrokerSettings, ReplicationPolicy};
+pub use registry::REGISTRY;
+pub(crate) use topic::TopicSettings;
+
+/// One thing that can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Knob {
+    /// The broker's name for it: Kafka's where Kafka has one.
+    pub name: &'static str,
+    /// Where it can be set.
+    pub scope: Scope,
+    /// What values look like.
+    pub kind: Kind,
+    /// The value when nothing is set, as it would be written.
+    pub default: &'static str,
+    /// One or two sentences for a person.
+    pub doc: &'static str,
+}
+
+/// Where a knob can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// For the broker, before it starts.
+    Broker,
+    /// For one topic when it is created, under the name given here; the broker's value is the default of
+    /// all topics.
+    Topic(&'static str),
+}
+
+/// What the values of a knob look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// A 32-bit number between two bounds, both allowed.
+    Int {
+        /// The least value.
+        min: i32,
+        /// The greatest value.
+        max: i32,
+    },
+    /// A 64-bit number between two bounds, both allowed.
+    Long {
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// HOST:PORT, or nothing.
+    Address,
+    /// Any text.
+    Text,
+}
+
+impl Knob {
+    /// The name under which a topic sets it, if a topic can.
+    pub fn topic_name(&self) -> Option<&'static str> {
+        match self.scope {
+            Scope::Broker => None,
+            Scope::Topic(name) => Some(name),
+        }
+    }
+
+    fn check(&self, written: &str) -> Result<(), SettingError> {
+        let (name, value) = (self.name, written.to_owned());
+        match self.kind {
+            Kind::Boolean if written.parse::<bool>().is_ok() => Ok(()),
+            Kind::Boolean => Err(SettingError::NotBoolean { name, value }),
+            Kind::Int { min, max } => check_number(name, written, i64::from(min), i64::from(max)),
+            Kind::Long { min, max } => check_number(name, written, min, max),
+            Kind::Choice(words) if words.contains(&written) => Ok(()),
+            Kind::Choice(words) => Err(SettingError::NotAChoice { name, value, choices: words.join(", ") }),
+            Kind::Address if written.is_empty() || parse_address(written).is_some() => Ok(()),
+            Kind::Address => Err(SettingError::NotAnAddress { name, value }),
+            Kind::Text => Ok(()),
+        }
+    }
+}
+
+fn check_number(name: &'static str, written: &str, min: i64, max: i64) -> Result<(), SettingError> {
+    let value = written.to_owned();
+    match written.parse::<i64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(()),
+        Ok(_) => Err(SettingError::OutOfRange { name, value, min, max }),
+        Err(_) => Err(SettingError::NotANumber { name, value }),
+    }
+}
+
+/// Host and port of `HOST:PORT`, `[IPV6]:PORT` or Kafka's `PLAINTEXT://HOST:PORT`.
+pub(crate) fn parse_address(written: &str) -> Option<(String, u16)> {
+    let plain = written.strip_prefix("PLAINTEXT://").unwrap_or(written);
+    let (host, port) = plain.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?,
+        None if host.contains([':', '/']) => return None,
+        None => host,
+    };
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+/// Why a setting is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingError {
+    /// No knob has this name.
+    #[error("there is no setting '{name}'{}", suggestion.map(|close| format!("; did you mean '{close}'?")).unwrap_or_default())]
+    Unknown {
+        /// What was written.
+        name: String,
+        /// A knob with a similar name.
+        suggestion: Option<&'static str>,
+    },
+    /// Kafka has it; this version does not act on it, and does not pretend to.
+    #[error("'{name}' is not served by this version of Millstream: {reason}")]
+    NotServed {
+        /// What was written.
+        name: String,
+        /// What happens instead.
+        reason: &'static str,
+    },
+    /// A topic's name for a knob was used for the broker, or the other way round.
+    #[error("'{name}' cannot be set here; the name here is '{instead}'")]
+    OtherScope {
+        /// What was written.
+        name: String,
+        /// What to write.
+        instead: &'static str,
+    },
+    /// A broker's knob was used for a topic.
+    #[error("'{name}' is a setting of the broker, not of a topic")]
+    BrokerOnly {
+        /// What was written.
+        name: &'static str,
+    },
+    /// Neither `true` nor `false`.
+    #[error("'{name}' is '{value}'; it is either true or false")]
+    NotBoolean {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// Not a whole number.
+    #[error("'{name}' is '{value}', which is not a whole number")]
+    NotANumber {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// Outside the bounds.
+    #[error("'{name}' is {value}; it must be between {min} and {max}")]
+    OutOfRange {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
+    /// None of the words.
+    #[error("'{name}' is '{value}'; it is one of: {choices}")]
+    NotAChoice {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+        /// The words.
+        choices: String,
+    },
+    /// Not HOST:PORT.
+    #[error("'{name}' is '{value}', which is not HOST:PORT")]
+    NotAnAddress {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// One request could never be read.
+    #[error(
+        "'queued.max.request.bytes' is {budget}; it must be at least 'socket.request.max.bytes', {frame}"
+    )]
+    BudgetBelowFrame {
+        /// The budget of all requests.
+        budget: usize,
+        /// The largest request.
+        frame: usize,
+    },
+    /// A batch that topics allow could never arrive.
+    #[error(
+        "'socket.request.max.bytes' is {frame}; it must exceed 'message.max.bytes', {batch}, by at least {} for the request around it",
+        broker::REQUEST_AROUND_BATCH_BYTES
+    )]
+    FrameBelowBatch {
+        /// The largest request.
+        frame: usize,
+        /// The largest batch.
+        batch: usize,
+    },
+}
+
+/// Values that were set and checked, by the broker's names.
+pub(crate) type Written = BTreeMap<&'static str, String>;
+
+/// The knob that the broker calls `name`.
+///
+/// # Errors
+/// There is none; the error says what was meant or what to write instead.
+pub(crate) fn broker_knob(name: &str) -> Result<&'static Knob, SettingError> {
+    if let Some(knob) = REGISTRY.iter().find(|knob| knob.name == name) {
+        return Ok(knob);
+    }
+    if let Some(knob) = REGISTRY.iter().find(|knob| knob.topic_name() == Some(name)) {
+        return Err(SettingError::OtherScope { name: name.to_owned(), instead: knob.name });
+    }
+    Err(unknown(name, REGISTRY.iter().map(|knob| knob.name)))
+}
+
+/// The knob that a topic calls `name`.
+///
+/// # Errors
+/// There is none; the error says what was meant or what to write instead.
+pub(crate) fn topic_knob(name: &str) -> Result<&'static Knob, SettingError> {
+    if let Some(knob) = REGISTRY.iter().find(|knob| knob.topic_name() == Some(name)) {
+        return Ok(knob);
+    }
+    match REGISTRY.iter().find(|knob| knob.name == name) {
+        Some(Knob { scope: Scope::Topic(instead), .. }) => {
+            Err(SettingError::OtherScope { name: name.to_owned(), instead })
+        }
+        Some(knob) => Err(SettingError::BrokerOnly { name: knob.name }),
+        None => Err(unknown(name, REGISTRY.iter().filter_map(Knob::topic_name))),
+    }
+}
+
+/// Checks a broker's setting on its own, without its relations to others.
+///
+/// # Errors
+/// There is no such setting, or its value is outside the bounds.
+pub fn check(name: &str, value: &str) -> Result<(), SettingError> {
+    broker_knob(name)?.check(value)
+}
+
+/// Notes a broker's setting, checked on its own.
+pub(crate) fn write(written: &mut Written, name: &str, value: &str) -> Result<(), SettingError> {
+    let knob = broker_knob(name)?;
+    knob.check(value)?;
+    written.insert(knob.name, value.to_owned());
+    Ok(())
+}
+
+/// A value that is in force: what was written, else the default.
+fn in_force<'a>(written: &'a Written, name: &'static str) -> &'a str {
+    let knob = broker_knob(name).expect("settings are read by names of the registry");
+    written.get(name).map_or(knob.default, String::as_str)
+}
+
+fn number(written: &Written, name: &'static str) -> i64 {
+    in_force(written, name).parse().expect("numbers are checked when they are written")
+}
+
+/// For knobs whose least value is not negative.
+fn size(written: &Written, name: &'static str) -> usize {
+    usize::try_from(number(written, name)).expect("sizes are bounded below by zero")
+}
+
+fn flag(written: &Written, name: &'static str) -> bool {
+    in_force(written, name).parse().expect("flags are checked when they are written")
+}
+
+fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> SettingError {
+    let not_served = registry::NOT_SERVED.iter().find(|(names, _)| names.contains(&name));
+    if let Some((_, reason)) = not_served {
+        return SettingError::NotServed { name: name.to_owned(), reason };
+    }
+    let closest = known.map(|other| (distance(name, other), other)).min();
+    // Further away than this it is another word, not a slip.
+    let suggestion = closest.filter(|(far, _)| *far <= 2 + name.len() / 4).map(|(_, other)| other);
+    SettingError::Unknown { name: name.to_owned(), suggestion }
+}
+
+/// Letters to change, add or drop to get from one name to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (at, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = at + 1;
+        for (column, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests;

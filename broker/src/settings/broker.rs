@@ -1,0 +1,87 @@
+//! The broker's settings, narrowed to what its parts need.
+
+use std::time::Duration;
+
+use super::{SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size};
+
+/// What a Produce request needs besides its batch: header, topic name, array lengths.
+pub(super) const REQUEST_AROUND_BATCH_BYTES: usize = 1024;
+
+/// What happens to topics that ask for more replicas than there are brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplicationPolicy {
+    Strict,
+    Virtual,
+}
+
+/// Settings of this broker, checked together.
+#[derive(Debug, Clone)]
+pub(crate) struct BrokerSettings {
+    /// What was set, as it was written: DescribeConfigs tells it from the defaults.
+    pub(crate) written: Written,
+    /// What topics get that set nothing of their own.
+    pub(crate) topic_defaults: TopicSettings,
+    pub(crate) partitions: i32,
+    pub(crate) auto_create_topics: bool,
+    pub(crate) delete_topics: bool,
+    pub(crate) replication_policy: ReplicationPolicy,
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) frames_in_flight_bytes: usize,
+    pub(crate) decompressed_bytes_max: usize,
+    pub(crate) connections_max: usize,
+    pub(crate) idle_after: Duration,
+    pub(crate) fetch_bytes_max: usize,
+    pub(crate) fetch_session_slots: usize,
+    pub(crate) flusher_threads: usize,
+    /// Threads of the data plane; 0: one for each processor.
+    pub(crate) data_threads: usize,
+    pub(crate) advertised: Option<(String, u16)>,
+}
+
+impl BrokerSettings {
+    /// # Errors
+    /// Two settings contradict each other.
+    pub(crate) fn new(written: Written) -> Result<Self, SettingError> {
+        let topic_defaults = TopicSettings::new(&written);
+        let frame_bytes_max = size(&written, "socket.request.max.bytes");
+        let frames_in_flight_bytes = size(&written, "queued.max.request.bytes");
+        let batch = topic_defaults.max_message_bytes;
+        if frame_bytes_max < batch.saturating_add(REQUEST_AROUND_BATCH_BYTES) {
+            return Err(SettingError::FrameBelowBatch { frame: frame_bytes_max, batch });
+        }
+        if frames_in_flight_bytes < frame_bytes_max {
+            let (budget, frame) = (frames_in_flight_bytes, frame_bytes_max);
+            return Err(SettingError::BudgetBelowFrame { budget, frame });
+        }
+        let replication_policy = match in_force(&written, "replication.factor.policy") {
+            "virtual" => ReplicationPolicy::Virtual,
+            _ => ReplicationPolicy::Strict,
+        };
+        Ok(Self {
+            topic_defaults,
+            partitions: i32::try_from(number(&written, "num.partitions")).expect("bounded by its knob"),
+            auto_create_topics: flag(&written, "auto.create.topics.enable"),
+            delete_topics: flag(&written, "delete.topic.enable"),
+            replication_policy,
+            frame_bytes_max,
+            frames_in_flight_bytes,
+            decompressed_bytes_max: size(&written, "decompressed.batch.max.bytes"),
+            connections_max: size(&written, "max.connections"),
+            idle_after: millis(&written, "connections.max.idle.ms"),
+            fetch_bytes_max: size(&written, "fetch.max.bytes"),
+            fetch_session_slots: size(&written, "max.incremental.fetch.session.cache.slots"),
+            flusher_threads: size(&written, "log.flusher.threads"),
+            data_threads: size(&written, "num.network.threads"),
+            advertised: parse_address(in_force(&written, "advertised.listeners")),
+            written,
+        })
+    }
+
+    pub(crate) fn text(&self, name: &'static str) -> &str {
+        in_force(&self.written, name)
+    }
+}
+
+fn millis(written: &Written, name: &'static str) -> Duration {
+    Duration::from_millis(u64::try_from(number(written, name)).expect("bounded below by zero"))
+}

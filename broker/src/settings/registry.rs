@@ -1,0 +1,247 @@
+//! The table of all settings. `docs/CONFIG.md` and DescribeConfigs are read off it.
+
+use super::{Kind, Knob, Scope};
+
+const fn broker(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Knob {
+    Knob { name, scope: Scope::Broker, kind, default, doc }
+}
+
+const fn topic(
+    name: &'static str,
+    topic_name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Knob {
+    Knob { name, scope: Scope::Topic(topic_name), kind, default, doc }
+}
+
+const fn int(min: i32) -> Kind {
+    Kind::Int { min, max: i32::MAX }
+}
+
+const fn long(min: i64) -> Kind {
+    Kind::Long { min, max: i64::MAX }
+}
+
+/// Every setting that this broker acts on, in the order of their names.
+pub static REGISTRY: &[Knob] = &[
+    broker(
+        "advertised.listeners",
+        Kind::Address,
+        "",
+        "HOST:PORT that clients are told to connect to. Empty: each client is told the address that it dialled itself.",
+    ),
+    broker(
+        "auto.create.topics.enable",
+        Kind::Boolean,
+        "true",
+        "Whether asking for the metadata of a topic that does not exist creates it, if the client allows that.",
+    ),
+    topic(
+        "compression.type",
+        "compression.type",
+        Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        "producer",
+        "How batches are compressed on disk. 'producer' keeps the bytes that the producer sent; anything else recompresses what comes in another form.",
+    ),
+    broker(
+        "connections.max.idle.ms",
+        Kind::Long { min: 1000, max: i64::MAX / 1_000_000 },
+        "600000",
+        "A connection over which nothing was asked for this long is closed; so is one whose client does not take its replies.",
+    ),
+    broker(
+        "decompressed.batch.max.bytes",
+        int(1024),
+        "134217728",
+        "The largest size to which a compressed batch may unpack. A batch that would exceed it is refused: it is a mistake or an attack.",
+    ),
+    broker("delete.topic.enable", Kind::Boolean, "true", "Whether clients can delete topics."),
+    broker(
+        "fetch.max.bytes",
+        int(1024),
+        "57671680",
+        "The most bytes of records in one Fetch reply, whatever the consumer asks for. A single larger batch is still returned whole.",
+    ),
+    broker(
+        "http.listener",
+        Kind::Address,
+        "",
+        "HOST:PORT for /metrics, /healthz and /readyz. Empty: no HTTP port.",
+    ),
+    broker(
+        "listeners",
+        Kind::Address,
+        "127.0.0.1:9092",
+        "HOST:PORT on which Kafka clients are served. Port 0 takes a free one.",
+    ),
+    broker("log.dir", Kind::Text, "./millstream-data", "The folder in which everything durable is kept."),
+    broker(
+        "log.flusher.threads",
+        Kind::Int { min: 1, max: 64 },
+        "2",
+        "Threads that bring written batches to the disk for producers that wait for it (acks=all).",
+    ),
+    topic(
+        "log.index.interval.bytes",
+        "index.interval.bytes",
+        int(0),
+        "4096",
+        "Bytes of records between two entries of a segment's index.",
+    ),
+    topic(
+        "log.index.size.max.bytes",
+        "segment.index.bytes",
+        int(4),
+        "10485760",
+        "The size at which an index is full; its segment is then closed and a new one begun.",
+    ),
+    topic(
+        "log.message.timestamp.after.max.ms",
+        "message.timestamp.after.max.ms",
+        long(0),
+        "3600000",
+        "How far in the future a record's timestamp may lie. Not checked if the broker stamps the records.",
+    ),
+    topic(
+        "log.message.timestamp.before.max.ms",
+        "message.timestamp.before.max.ms",
+        long(0),
+        "9223372036854775807",
+        "How far in the past a record's timestamp may lie. Not checked if the broker stamps the records.",
+    ),
+    topic(
+        "log.message.timestamp.type",
+        "message.timestamp.type",
+        Kind::Choice(&["CreateTime", "LogAppendTime"]),
+        "CreateTime",
+        "Whether records keep the producer's timestamp or get the time at which they were appended.",
+    ),
+    topic(
+        "log.roll.ms",
+        "segment.ms",
+        long(1),
+        "604800000",
+        "The age at which a segment is closed and a new one begun, even if it is not full.",
+    ),
+    topic(
+        "log.segment.bytes",
+        "segment.bytes",
+        int(1024),
+        "1073741824",
+        "The size of a segment file. A batch that is larger than this cannot be stored.",
+    ),
+    broker(
+        "max.connections",
+        int(1),
+        "10000",
+        "The most Kafka connections at a time. Further ones are closed at once.",
+    ),
+    broker(
+        "max.incremental.fetch.session.cache.slots",
+        int(0),
+        "1000",
+        "Fetch sessions that are remembered. A consumer without a session repeats its whole list with each request.",
+    ),
+    topic(
+        "message.max.bytes",
+        "max.message.bytes",
+        int(0),
+        "1048588",
+        "The size of the largest batch of records, as it was sent.",
+    ),
+    broker(
+        "num.network.threads",
+        Kind::Int { min: 0, max: 1024 },
+        "0",
+        "Threads that serve Kafka's connections. 0: one for each processor.",
+    ),
+    broker(
+        "num.partitions",
+        Kind::Int { min: 1, max: 10_000 },
+        "1",
+        "Partitions of a topic that is created without a number of its own.",
+    ),
+    broker(
+        "producer.id.expiration.ms",
+        Kind::Long { min: 1, max: i32::MAX as i64 },
+        "86400000",
+        "How long an idempotent producer's last batches are remembered after it went silent.",
+    ),
+    broker(
+        "queued.max.request.bytes",
+        Kind::Long { min: 1024, max: u32::MAX as i64 },
+        "268435456",
+        "The most bytes of requests in memory at a time, over all connections. Reading waits when it is reached.",
+    ),
+    broker(
+        "replication.factor.policy",
+        Kind::Choice(&["strict", "virtual"]),
+        "strict",
+        "What happens to a topic that asks for more replicas than there are brokers. 'strict' refuses it, as Kafka does; 'virtual' creates it with one replica.",
+    ),
+    broker(
+        "socket.request.max.bytes",
+        int(1024),
+        "104857600",
+        "The largest request that is read. A connection that announces a larger one is closed.",
+    ),
+];
+
+/// Settings of Kafka that this version does not act on: accepting them would promise what is not done.
+pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
+    (
+        &[
+            "retention.ms",
+            "retention.bytes",
+            "local.retention.ms",
+            "local.retention.bytes",
+            "file.delete.delay.ms",
+            "log.retention.ms",
+            "log.retention.minutes",
+            "log.retention.hours",
+            "log.retention.bytes",
+            "log.retention.check.interval.ms",
+        ],
+        "records are kept until they are deleted by hand (DeleteRecords, DeleteTopics)",
+    ),
+    (
+        &[
+            "cleanup.policy",
+            "delete.retention.ms",
+            "min.cleanable.dirty.ratio",
+            "min.compaction.lag.ms",
+            "max.compaction.lag.ms",
+            "log.cleanup.policy",
+            "log.cleaner.enable",
+        ],
+        "topics are neither compacted nor cleaned yet; every record is kept",
+    ),
+    (
+        &["flush.messages", "flush.ms", "log.flush.interval.messages", "log.flush.interval.ms"],
+        "acks=all waits for the disk already, acks=1 for the page cache",
+    ),
+    (
+        &[
+            "min.insync.replicas",
+            "unclean.leader.election.enable",
+            "default.replication.factor",
+            "follower.replication.throttled.replicas",
+            "leader.replication.throttled.replicas",
+        ],
+        "there is one broker, hence one replica",
+    ),
+    (
+        &["remote.storage.enable", "remote.log.copy.disable", "remote.log.delete.on.disable"],
+        "there is no remote storage",
+    ),
+    (
+        &["compression.gzip.level", "compression.lz4.level", "compression.zstd.level"],
+        "the levels of the codecs are fixed",
+    ),
+    (
+        &["preallocate", "segment.jitter.ms", "message.format.version", "message.downconversion.enable"],
+        "it has no meaning here",
+    ),
+];

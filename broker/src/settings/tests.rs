@@ -1,0 +1,93 @@
+//! Claims about the registry and what is read from it.
+
+use super::*;
+
+#[test]
+fn every_default_is_legal_and_the_table_is_in_order() {
+    for knob in REGISTRY {
+        assert_eq!(knob.check(knob.default), Ok(()), "{}", knob.name);
+        assert!(knob.doc.ends_with('.'), "{}", knob.name);
+    }
+    assert!(REGISTRY.is_sorted_by(|a, b| a.name < b.name));
+    assert!(BrokerSettings::new(Written::new()).is_ok());
+}
+
+#[test]
+fn no_setting_is_both_served_and_not() {
+    for (names, _) in registry::NOT_SERVED {
+        for name in *names {
+            let served = REGISTRY.iter().any(|knob| knob.name == *name || knob.topic_name() == Some(*name));
+            assert!(!served, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_name_gets_a_suggestion_only_if_one_is_close() {
+    let unknown = |name: &str| broker_knob(name).unwrap_err().to_string();
+    assert_eq!(
+        unknown("num.partition"),
+        "there is no setting 'num.partition'; did you mean 'num.partitions'?"
+    );
+    assert_eq!(unknown("zzz"), "there is no setting 'zzz'");
+    let instead = topic_knob("log.segment.bytes").unwrap_err().to_string();
+    assert_eq!(instead, "'log.segment.bytes' cannot be set here; the name here is 'segment.bytes'");
+    assert_eq!(topic_knob("num.partitions"), Err(SettingError::BrokerOnly { name: "num.partitions" }));
+    assert!(matches!(topic_knob("retention.ms"), Err(SettingError::NotServed { .. })));
+}
+
+#[test]
+fn values_are_held_to_their_bounds() {
+    let mut written = Written::new();
+    let mut set = |name: &str, value: &str| write(&mut written, name, value).map_err(|e| e.to_string());
+    assert_eq!(set("num.partitions", "1"), Ok(()));
+    assert_eq!(set("num.partitions", "10000"), Ok(()));
+    let out = |v: &str| Err(format!("'num.partitions' is {v}; it must be between 1 and 10000"));
+    assert_eq!(set("num.partitions", "0"), out("0"));
+    assert_eq!(set("num.partitions", "10001"), out("10001"));
+    assert!(set("num.partitions", "many").unwrap_err().contains("not a whole number"));
+    assert!(set("auto.create.topics.enable", "yes").unwrap_err().contains("either true or false"));
+    assert!(set("compression.type", "brotli").unwrap_err().contains("one of: producer, "));
+    assert!(set("advertised.listeners", "host").unwrap_err().contains("not HOST:PORT"));
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let with = |pairs: &[(&str, &str)]| {
+        let mut written = Written::new();
+        for (name, value) in pairs {
+            write(&mut written, name, value).unwrap();
+        }
+        BrokerSettings::new(written)
+    };
+    assert!(with(&[("queued.max.request.bytes", "104857600")]).is_ok());
+    let refused = with(&[("queued.max.request.bytes", "104857599")]).unwrap_err();
+    assert!(matches!(refused, SettingError::BudgetBelowFrame { .. }), "{refused}");
+    assert!(with(&[("message.max.bytes", "104856576")]).is_ok());
+    let refused = with(&[("message.max.bytes", "104856577")]).unwrap_err();
+    assert!(matches!(refused, SettingError::FrameBelowBatch { .. }), "{refused}");
+}
+
+#[test]
+fn addresses_are_read_in_kafkas_form_too() {
+    let is = |host: &str, port| Some((host.to_owned(), port));
+    assert_eq!(parse_address("127.0.0.1:9092"), is("127.0.0.1", 9092));
+    assert_eq!(parse_address("PLAINTEXT://broker.example:19092"), is("broker.example", 19092));
+    assert_eq!(parse_address("[::1]:9092"), is("::1", 9092));
+    for wrong in ["", "host", ":9092", "host:", "host:70000", "SSL://host:9092", "::1:9092"] {
+        assert_eq!(parse_address(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn a_topic_overrides_the_broker_which_overrides_the_default() {
+    let mut written = Written::new();
+    write(&mut written, "message.max.bytes", "2000").unwrap();
+    let defaults = TopicSettings::new(&written);
+    assert_eq!(defaults.max_message_bytes, 2000);
+    let overrides = [("max.message.bytes".to_owned(), "3000".to_owned())].into();
+    let settings = defaults.with_overrides(&overrides).unwrap();
+    assert_eq!(settings.max_message_bytes, 3000);
+    let wrong = [("max.message.bytes".to_owned(), "-1".to_owned())].into();
+    assert!(defaults.with_overrides(&wrong).is_err());
+}

@@ -1,0 +1,101 @@
+//! A topic's settings, narrowed to what produce and the log need.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_log::LogConfig;
+use millstream_protocol::records::{Compression, TimestampType};
+
+use super::{Knob, REGISTRY, SettingError, Written, in_force, number, topic_knob};
+
+/// Settings of one topic, or the defaults of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicSettings {
+    pub(crate) max_message_bytes: usize,
+    /// `None`: as the producer sent it.
+    pub(crate) compression: Option<Compression>,
+    pub(crate) timestamp_type: TimestampType,
+    pub(crate) timestamp_before_max_ms: i64,
+    pub(crate) timestamp_after_max_ms: i64,
+    log: LogConfig,
+}
+
+impl TopicSettings {
+    /// What the broker's settings make the default of all topics.
+    pub(super) fn new(written: &Written) -> Self {
+        let mut settings = Self {
+            max_message_bytes: 0,
+            compression: None,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: 0,
+            timestamp_after_max_ms: 0,
+            log: LogConfig {
+                producer_expiration: millis(number(written, "producer.id.expiration.ms")),
+                ..LogConfig::default()
+            },
+        };
+        for knob in REGISTRY.iter().filter(|knob| knob.topic_name().is_some()) {
+            settings.set(knob, in_force(written, knob.name));
+        }
+        settings
+    }
+
+    /// These settings with what one topic sets for itself, by the topic's names.
+    ///
+    /// # Errors
+    /// A name or a value is not legal for a topic.
+    pub(crate) fn with_overrides(&self, overrides: &BTreeMap<String, String>) -> Result<Self, SettingError> {
+        let mut settings = self.clone();
+        for (name, value) in overrides {
+            let knob = topic_knob(name)?;
+            knob.check(value)?;
+            settings.set(knob, value);
+        }
+        Ok(settings)
+    }
+
+    /// How the logs of this topic store.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        self.log.clone()
+    }
+
+    /// Takes over a value that has been checked.
+    fn set(&mut self, knob: &Knob, value: &str) {
+        let number = || value.parse::<i64>().expect("numbers are checked when they are written");
+        let bytes = || u64::try_from(number()).expect("sizes are bounded below by zero");
+        match knob.name {
+            "compression.type" => self.compression = codec(value),
+            "log.index.interval.bytes" => self.log.index_interval_bytes = bytes(),
+            "log.index.size.max.bytes" => self.log.index_bytes_max = bytes(),
+            "log.message.timestamp.after.max.ms" => self.timestamp_after_max_ms = number(),
+            "log.message.timestamp.before.max.ms" => self.timestamp_before_max_ms = number(),
+            "log.message.timestamp.type" => {
+                self.timestamp_type = match value {
+                    "LogAppendTime" => TimestampType::LogAppendTime,
+                    _ => TimestampType::CreateTime,
+                }
+            }
+            "log.roll.ms" => self.log.segment_age = millis(number()),
+            "log.segment.bytes" => self.log.segment_bytes = bytes(),
+            "message.max.bytes" => {
+                self.max_message_bytes = usize::try_from(number()).expect("sizes are bounded below by zero");
+            }
+            other => unreachable!("{other} is a topic's knob without a field"),
+        }
+    }
+}
+
+fn codec(name: &str) -> Option<Compression> {
+    match name {
+        "uncompressed" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        "snappy" => Some(Compression::Snappy),
+        "lz4" => Some(Compression::Lz4),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+fn millis(number: i64) -> Duration {
+    Duration::from_millis(u64::try_from(number).expect("ages are bounded below by zero"))
+}
