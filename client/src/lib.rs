@@ -1,1 +1,44 @@
-//! What producer, consumer and ops share: connections, negotiation, metadata, retry, admin.
+//! A client of brokers that speak Kafka's protocol: what producers, consumers and tools share.
+//!
+//! [`Client`] finds the broker that a request is for, keeps metadata fresh and tries again where that is
+//! harmless; [`Admin`] has the administrative operations; [`Client::request`] sends any request of the
+//! protocol. Errors answer two questions: may it be tried again, and may it have happened
+//! ([`ClientError::is_retriable`], [`ClientError::had_no_effect`]).
+//!
+//! Works with Millstream and with Apache Kafka. Knows nothing of records, batches or groups: those are the
+//! business of `millstream-producer` and `millstream-consumer`. Nothing runs in the background but one task
+//! for each open connection, and dropping a handle never blocks.
+//!
+//! In reading order: `address` and `transport` (where to, and over what), `connection` (frames, versions,
+//! pipelining), `pool`, `metadata`, `client`, `admin`.
+
+mod address;
+mod transport;
+
+mod connection;
+mod pool;
+
+mod backoff;
+mod metadata;
+
+mod builder;
+mod client;
+
+mod admin;
+mod error;
+
+pub use address::Address;
+pub use admin::{
+    AddPartitionsError, Admin, ClusterDescription, ConfigEntry, ConfigResource, ConfigSource,
+    CreateTopicError, CreatedTopic, DeleteRecordsError, DeleteTopicError, DeleteUpTo, DescribeClusterError,
+    DescribeConfigsError, DescribeTopicError, ListOffsetsError, ListedOffset, NewTopic, OffsetAt,
+};
+pub use backoff::Backoff;
+pub use builder::ClientBuilder;
+pub use client::{Client, Missing, To};
+pub use connection::{CallOptions, Connection, Reply};
+pub use error::{Attempt, ClientError, Progress, Refusal};
+pub use metadata::{BrokerId, BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata};
+pub use transport::{Connecting, ReadHalf, Stream, Tcp, Transport, WriteHalf};
+
+pub use millstream_protocol as protocol;

@@ -1,0 +1,462 @@
+//! Records that wait to be sent, gathered into one batch after another for each partition.
+//!
+//! Callers append under one short lock; the sender task takes batches out. Room is counted in bytes by a
+//! semaphore: taken when a record is accepted, given back when its batch is settled. Knows nothing of
+//! brokers, sequences or retries.
+//!
+//! Owner: [`Buffer`] is shared by all handles and the sender. Locks: `state` alone; never held across an
+//! await, nor while a batch is compressed or an outcome is told.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millstream_client::TopicMetadata;
+use millstream_protocol::KStr;
+use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::time::Instant;
+
+use crate::clock::now_ms;
+use crate::delivery::{Delivery, Outcome, Written};
+use crate::error::{FlushError, ProduceError, SendError};
+use crate::partitioner::partition_for_key;
+use crate::producer::ProducerStats;
+use crate::record::Record;
+
+/// A partition by the place of its topic in the buffer, and its own number.
+pub(crate) type Place = (usize, i32);
+
+/// What the buffer needs to know of the producer's settings.
+#[derive(Debug, Clone)]
+pub(crate) struct BufferSettings {
+    pub(crate) compression: Compression,
+    pub(crate) batch_bytes: usize,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) record_bytes_max: usize,
+    /// None: a batch leaves at once unless its partition has one in flight.
+    pub(crate) linger: Option<Duration>,
+}
+
+/// A batch that is still open, or waits to be sent.
+pub(crate) struct Gathering {
+    pub(crate) builder: BatchBuilder,
+    pub(crate) outcome: Arc<Outcome>,
+    pub(crate) id: u64,
+    pub(crate) born: Instant,
+    /// What it holds of the buffer's room.
+    pub(crate) room: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    open: Option<Gathering>,
+    sealed: VecDeque<Gathering>,
+    has_leader: bool,
+    is_reported: bool,
+}
+
+struct Topic {
+    name: KStr,
+    queues: Vec<Queue>,
+    /// Where records without a key go until that batch leaves.
+    sticky: usize,
+}
+
+#[derive(Default)]
+struct State {
+    topics: Vec<Topic>,
+    by_name: HashMap<KStr, usize>,
+    /// Partitions that got a batch, or a full one, since the sender last looked.
+    news: Vec<Place>,
+    /// Every batch that is not settled, by age.
+    unsettled: BTreeMap<u64, Arc<Outcome>>,
+    next_id: u64,
+    is_closed: bool,
+    failed: u64,
+    first_failure: Option<ProduceError>,
+    stats: ProducerStats,
+}
+
+/// Shared by handles and sender.
+pub(crate) struct Buffer {
+    settings: BufferSettings,
+    room: Semaphore,
+    state: Mutex<State>,
+    wake: Notify,
+    /// Callers who wait for room, or for everything to be sent: nothing lingers while there are any.
+    pressing: AtomicUsize,
+}
+
+impl Buffer {
+    pub(crate) fn new(settings: BufferSettings) -> Self {
+        Self {
+            room: Semaphore::new(settings.buffer_bytes),
+            settings,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            pressing: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a record in, once there is room. `None`: the topic is not known yet.
+    ///
+    /// Cancel safe: until it returns nothing was accepted, and room that was taken is given back.
+    pub(crate) async fn append(&self, record: &Record<'_>) -> Result<Option<Delivery>, SendError> {
+        let new = as_new(record);
+        let bytes = self.check_size(&new)?;
+        let permit = match self.room.try_acquire_many(bytes) {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(SendError::Closed),
+            Err(TryAcquireError::NoPermits) => {
+                let _pressing = self.press();
+                self.room.acquire_many(bytes).await.map_err(|_| SendError::Closed)?
+            }
+        };
+        self.append_with_room(record, &new, permit)
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn try_append(&self, record: &Record<'_>) -> Result<Option<Delivery>, SendError> {
+        let new = as_new(record);
+        let bytes = self.check_size(&new)?;
+        let permit = self.room.try_acquire_many(bytes).map_err(|error| match error {
+            TryAcquireError::Closed => SendError::Closed,
+            TryAcquireError::NoPermits => SendError::BufferFull { bytes: bytes as usize },
+        })?;
+        self.append_with_room(record, &new, permit)
+    }
+
+    fn check_size(&self, record: &NewRecord<'_>) -> Result<u32, SendError> {
+        let bytes = record.size_bound();
+        let limit = self.settings.record_bytes_max.min(self.settings.buffer_bytes);
+        let fitting = u32::try_from(bytes).ok().filter(|_| bytes <= limit);
+        fitting.ok_or(SendError::TooLarge { bytes, limit })
+    }
+
+    fn append_with_room(
+        &self,
+        record: &Record<'_>,
+        new: &NewRecord<'_>,
+        permit: SemaphorePermit<'_>,
+    ) -> Result<Option<Delivery>, SendError> {
+        let bytes = permit.num_permits();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.is_closed {
+            return Err(SendError::Closed);
+        }
+        let Some(&place) = state.by_name.get(record.topic) else { return Ok(None) };
+        let topic = &mut state.topics[place];
+        let partition = topic.choose(record)?;
+        let queue = &mut topic.queues[partition];
+        let mut has_news = queue.seal_if_full(new, self.settings.batch_bytes);
+        let gathering = queue.open.get_or_insert_with(|| {
+            has_news = true;
+            state.next_id += 1;
+            let outcome = Outcome::open(topic.name.clone(), partition as i32);
+            state.unsettled.insert(state.next_id, outcome.clone());
+            Gathering {
+                builder: BatchBuilder::new(self.settings.compression),
+                outcome,
+                id: state.next_id,
+                born: Instant::now(),
+                room: 0,
+            }
+        });
+        let index = gathering.builder.append(new);
+        gathering.room += bytes;
+        // Given back by `settle`.
+        permit.forget();
+        state.stats.buffered_records += 1;
+        state.stats.buffered_bytes += bytes as u64;
+        let delivery = Delivery::new(gathering.outcome.clone(), index, new.timestamp);
+        if gathering.builder.size_in_bytes() >= self.settings.batch_bytes {
+            queue.seal();
+            topic.move_on_from(partition);
+            has_news = true;
+        }
+        if has_news {
+            state.report((place, partition as i32));
+            drop(guard);
+            self.wake.notify_one();
+        }
+        Ok(Some(delivery))
+    }
+
+    /// Makes a topic known, or learns that it has grown or moved. Says where it is kept.
+    pub(crate) fn learn(&self, metadata: &TopicMetadata) -> usize {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let place = *state.by_name.entry(metadata.name.clone()).or_insert_with(|| {
+            // Producers that start together should not all begin with partition 0.
+            let sticky = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) as usize;
+            state.topics.push(Topic { name: metadata.name.clone(), queues: Vec::new(), sticky });
+            state.topics.len() - 1
+        });
+        let topic = &mut state.topics[place];
+        if topic.queues.len() < metadata.partitions.len() {
+            topic.queues.resize_with(metadata.partitions.len(), Queue::default);
+        }
+        for (queue, partition) in topic.queues.iter_mut().zip(&metadata.partitions) {
+            queue.has_leader = partition.leader.is_some();
+        }
+        place
+    }
+
+    /// The name of a topic.
+    pub(crate) fn topic_name(&self, place: usize) -> KStr {
+        self.lock().topics[place].name.clone()
+    }
+
+    /// Partitions with something new, for the sender.
+    pub(crate) fn take_news(&self, into: &mut impl Extend<Place>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for (topic, partition) in &state.news {
+            state.topics[*topic].queues[*partition as usize].is_reported = false;
+        }
+        into.extend(state.news.drain(..));
+    }
+
+    /// The next batch of a partition that should leave now; or when that will be.
+    pub(crate) fn take_due(&self, place: Place, is_idle: bool, now: Instant) -> Due {
+        let presses = self.presses();
+        let mut state = self.lock();
+        let is_closed = state.is_closed;
+        let topic = &mut state.topics[place.0];
+        let queue = &mut topic.queues[place.1 as usize];
+        if let Some(sealed) = queue.sealed.pop_front() {
+            return Due::Now(sealed);
+        }
+        let Some(open) = &queue.open else { return Due::Nothing };
+        let due_at = match self.settings.linger {
+            _ if presses || is_closed => now,
+            Some(linger) => open.born + linger,
+            None if is_idle => now,
+            // Woken by the answer to the batch that is in flight.
+            None => return Due::Later(None),
+        };
+        if due_at > now {
+            return Due::Later(Some(due_at));
+        }
+        let due = queue.open.take().map_or(Due::Nothing, Due::Now);
+        topic.move_on_from(place.1 as usize);
+        due
+    }
+
+    /// Takes out what has waited since before `born_before`, whether due or not.
+    pub(crate) fn take_older(&self, place: Place, born_before: Instant) -> Vec<Gathering> {
+        let mut state = self.lock();
+        let queue = &mut state.topics[place.0].queues[place.1 as usize];
+        let old = queue.sealed.iter().take_while(|batch| batch.born <= born_before).count();
+        let mut taken: Vec<_> = queue.sealed.drain(..old).collect();
+        if queue.sealed.is_empty() {
+            taken.extend(queue.open.take_if(|open| open.born <= born_before));
+        }
+        taken
+    }
+
+    /// When the oldest waiting batch of a partition was born.
+    pub(crate) fn oldest(&self, place: Place) -> Option<Instant> {
+        let state = self.lock();
+        let queue = &state.topics[place.0].queues[place.1 as usize];
+        queue.sealed.front().or(queue.open.as_ref()).map(|batch| batch.born)
+    }
+
+    /// Tells the outcome of a batch and gives its room back.
+    pub(crate) fn settle(&self, outcome: &Outcome, held: Held, result: Result<Written, ProduceError>) {
+        let failure = result.as_ref().err().cloned();
+        let was_open = outcome.settle(result);
+        let mut state = self.lock();
+        state.unsettled.remove(&held.id);
+        state.stats.buffered_records -= held.records;
+        state.stats.buffered_bytes -= held.room as u64;
+        match failure {
+            Some(error) if was_open => {
+                state.failed += held.records;
+                state.stats.failed_records += held.records;
+                state.first_failure.get_or_insert(error);
+            }
+            None if was_open => {
+                state.stats.delivered_records += held.records;
+                state.stats.delivered_bytes += held.bytes as u64;
+            }
+            Some(_) | None => {}
+        }
+        drop(state);
+        self.room.add_permits(held.room);
+    }
+
+    /// Tells an outcome before the batch is out of the sender's hands: its delivery timeout is over.
+    pub(crate) fn settle_early(&self, outcome: &Outcome, held: &Held, error: &ProduceError) {
+        if outcome.settle(Err(error.clone())) {
+            let mut state = self.lock();
+            state.failed += held.records;
+            state.stats.failed_records += held.records;
+            state.first_failure.get_or_insert_with(|| error.clone());
+        }
+    }
+
+    pub(crate) fn count_request(&self) {
+        self.lock().stats.requests += 1;
+    }
+
+    pub(crate) fn stats(&self) -> ProducerStats {
+        self.lock().stats
+    }
+
+    /// Sends everything accepted so far, and waits until each batch is settled.
+    pub(crate) async fn flush(&self) -> Result<(), FlushError> {
+        let _pressing = self.press();
+        let unsettled: Vec<_> = self.lock().unsettled.values().cloned().collect();
+        for outcome in unsettled {
+            outcome.settled().await;
+        }
+        let mut state = self.lock();
+        match state.first_failure.take() {
+            Some(first) => Err(FlushError { failed: std::mem::take(&mut state.failed), first }),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts nothing more; what was accepted is still sent.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.room.close();
+        self.wake.notify_one();
+    }
+
+    /// Whether the sender has nothing left to do, now and later.
+    pub(crate) fn is_finished(&self) -> bool {
+        let state = self.lock();
+        state.is_closed && state.unsettled.is_empty()
+    }
+
+    /// The sender is gone: nobody will settle what is left.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let unsettled = std::mem::take(&mut self.lock().unsettled);
+        for outcome in unsettled.into_values() {
+            outcome.settle(Err(ProduceError::Abandoned));
+        }
+    }
+
+    /// Waits for news.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(crate) fn presses(&self) -> bool {
+        self.pressing.load(Ordering::Relaxed) > 0
+    }
+
+    fn press(&self) -> Pressing<'_> {
+        self.pressing.fetch_add(1, Ordering::Relaxed);
+        self.wake.notify_one();
+        Pressing(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a batch holds of the buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) id: u64,
+    pub(crate) records: u64,
+    /// Its size as it was sent.
+    pub(crate) bytes: usize,
+    pub(crate) room: usize,
+}
+
+/// What [`Buffer::take_due`] found.
+pub(crate) enum Due {
+    /// Nothing waits.
+    Nothing,
+    /// Something waits, until this time at the latest if one is given.
+    Later(Option<Instant>),
+    /// This should leave.
+    Now(Gathering),
+}
+
+fn as_new<'a>(record: &'a Record<'_>) -> NewRecord<'a> {
+    NewRecord {
+        timestamp: record.timestamp.unwrap_or_else(now_ms),
+        key: record.key,
+        value: record.value,
+        headers: &record.headers,
+    }
+}
+
+struct Pressing<'a>(&'a Buffer);
+
+impl Drop for Pressing<'_> {
+    fn drop(&mut self) {
+        self.0.pressing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// Tells the sender about a partition, once until it looks.
+    fn report(&mut self, place: Place) {
+        let queue = &mut self.topics[place.0].queues[place.1 as usize];
+        if !std::mem::replace(&mut queue.is_reported, true) {
+            self.news.push(place);
+        }
+    }
+}
+
+impl Topic {
+    fn choose(&mut self, record: &Record<'_>) -> Result<usize, SendError> {
+        let partitions = self.queues.len();
+        if let Some(partition) = record.partition {
+            let known = usize::try_from(partition).ok().filter(|partition| *partition < partitions);
+            let topic = || self.name.to_string();
+            return known.ok_or_else(|| SendError::UnknownPartition {
+                topic: topic(),
+                partition,
+                partitions,
+            });
+        }
+        if partitions == 0 {
+            let topic = self.name.to_string();
+            return Err(SendError::UnknownPartition { topic, partition: 0, partitions });
+        }
+        Ok(match record.key {
+            Some(key) => partition_for_key(key, partitions),
+            None => self.sticky % partitions,
+        })
+    }
+
+    /// Records without a key go to the next partition that has a leader, if they went to this one.
+    fn move_on_from(&mut self, partition: usize) {
+        let partitions = self.queues.len();
+        if self.sticky % partitions != partition {
+            return;
+        }
+        let mut next = (1..=partitions).map(|step| (partition + step) % partitions);
+        self.sticky = next.find(|next| self.queues[*next].has_leader).unwrap_or(partition);
+    }
+}
+
+impl Queue {
+    /// Closes the open batch if the record does not fit into it.
+    fn seal_if_full(&mut self, record: &NewRecord<'_>, batch_bytes: usize) -> bool {
+        let is_full = self.open.as_ref().is_some_and(|open| open.builder.size_with(record) > batch_bytes);
+        if is_full {
+            self.seal();
+        }
+        is_full
+    }
+
+    fn seal(&mut self) {
+        self.sealed.extend(self.open.take());
+    }
+}
+
+#[cfg(test)]
+mod tests;

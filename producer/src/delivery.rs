@@ -1,0 +1,163 @@
+//! The outcome of a batch, shared by all who wait for a record in it.
+//!
+//! One allocation for each batch; a record's handle is a reference to it and a number.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use millstream_protocol::KStr;
+
+use crate::error::ProduceError;
+use crate::record::RecordMetadata;
+
+/// Where a batch was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Offset of the first record, if known.
+    pub(crate) base_offset: Option<i64>,
+    /// The broker's timestamp for all records, if the topic keeps time by that.
+    pub(crate) append_time: Option<i64>,
+}
+
+/// Open until the sender settles it, once and for all. The lock is never held across an await.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) topic: KStr,
+    pub(crate) partition: i32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Vec<Waker>),
+    Settled(Result<Written, ProduceError>),
+}
+
+impl Outcome {
+    pub(crate) fn open(topic: KStr, partition: i32) -> Arc<Self> {
+        Arc::new(Self { topic, partition, state: Mutex::new(State::Open(Vec::new())) })
+    }
+
+    /// Tells everybody. Says whether it was open until now: the first outcome stands.
+    pub(crate) fn settle(&self, result: Result<Written, ProduceError>) -> bool {
+        let mut state = self.lock();
+        let State::Open(wakers) = &mut *state else { return false };
+        let wakers = std::mem::take(wakers);
+        *state = State::Settled(result);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(&*self.lock(), State::Settled(_))
+    }
+
+    /// Waits without looking at the result.
+    pub(crate) async fn settled(&self) {
+        let mut slot = None;
+        std::future::poll_fn(|cx| self.poll(cx, &mut slot, |_| ())).await;
+    }
+
+    /// `slot` is the caller's place among the wakers, so that polling again replaces its waker.
+    fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        slot: &mut Option<usize>,
+        read: impl FnOnce(&Result<Written, ProduceError>) -> T,
+    ) -> Poll<T> {
+        match &mut *self.lock() {
+            State::Settled(result) => Poll::Ready(read(result)),
+            State::Open(wakers) => {
+                match *slot {
+                    Some(place) => wakers[place].clone_from(cx.waker()),
+                    None => {
+                        *slot = Some(wakers.len());
+                        wakers.push(cx.waker().clone());
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The acknowledgement of one record, to be awaited or dropped as one likes.
+///
+/// Dropping it changes nothing for the record; a failure is then reported by
+/// [`flush`](crate::Producer::flush) or [`close`](crate::Producer::close).
+#[must_use = "await it to know that the record was written, or drop it and rely on flush()"]
+pub struct Delivery {
+    outcome: Arc<Outcome>,
+    index: i32,
+    timestamp: i64,
+    slot: Option<usize>,
+}
+
+impl Delivery {
+    pub(crate) fn new(outcome: Arc<Outcome>, index: i32, timestamp: i64) -> Self {
+        Self { outcome, index, timestamp, slot: None }
+    }
+
+    /// The partition that was chosen.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.outcome.partition
+    }
+
+    /// Whether the outcome is known: awaiting it will not wait.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.outcome.is_settled()
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<RecordMetadata, ProduceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let outcome = &this.outcome;
+        outcome.poll(cx, &mut this.slot, |result| {
+            let written = result.clone()?;
+            Ok(RecordMetadata {
+                topic: outcome.topic.clone(),
+                partition: outcome.partition,
+                offset: written.base_offset.map(|base| base + i64::from(this.index)),
+                timestamp: written.append_time.unwrap_or(this.timestamp),
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topic = &self.outcome.topic;
+        write!(f, "Delivery({topic}-{}, record {})", self.outcome.partition, self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_records_of_a_batch_learn_from_one_outcome_and_the_first_stands() {
+        let outcome = Outcome::open(KStr::from("t"), 3);
+        let handles: Vec<_> = (0..3).map(|i| tokio::spawn(Delivery::new(outcome.clone(), i, 7))).collect();
+        tokio::task::yield_now().await;
+        assert!(outcome.settle(Ok(Written { base_offset: Some(100), append_time: None })));
+        assert!(!outcome.settle(Err(ProduceError::Abandoned)));
+        for (handle, offset) in handles.into_iter().zip(100..) {
+            let metadata = handle.await.unwrap().unwrap();
+            assert_eq!((metadata.offset, metadata.partition, metadata.timestamp), (Some(offset), 3, 7));
+        }
+    }
+}

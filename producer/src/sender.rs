@@ -1,0 +1,395 @@
+//! The task that takes batches out of the buffer and sees them through.
+//!
+//! One task for each producer. It never waits for one thing: looking up a topic, connecting, asking for a
+//! producer id and every Produce are futures in one set, and whatever finishes first is taken in. What follows
+//! from an answer is decided by `lane`, which does no I/O.
+
+mod answer;
+mod lane;
+mod outside;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use millstream_client::{BrokerId, CallOptions, Client, ClientError};
+use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
+use millstream_protocol::{Chunk, Uuid};
+use tokio::time::Instant;
+
+use crate::buffer::{Buffer, Due, Gathering, Held, Place};
+use crate::builder::Acks;
+use crate::delivery::Outcome;
+use crate::error::{Fate, ProduceError};
+use answer::{Leader, Target};
+use lane::{Identity, Lane, Settled};
+use outside::{Broker, Event, Events, TopicView};
+
+/// Requests under way to one broker. With one batch of a partition in each, no partition exceeds what the
+/// broker recognises as repetitions.
+const REQUESTS_MAX: usize = lane::IN_FLIGHT_MAX;
+/// A request takes no further batch once it has this size.
+const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// The oldest Produce that names topics by id alone.
+const BY_ID_FROM: i16 = 13;
+/// The broker gives up waiting for replicas a little before we give up waiting for the broker.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What the sender needs to know of the producer's settings.
+#[derive(Debug, Clone)]
+pub(crate) struct SenderSettings {
+    pub(crate) acks: Acks,
+    pub(crate) is_idempotent: bool,
+    pub(crate) delivery_timeout: Duration,
+}
+
+pub(crate) struct Sender {
+    /// For metadata.
+    client: Client,
+    /// For everything else, over connections of its own.
+    wire: Client,
+    buffer: Arc<Buffer>,
+    settings: SenderSettings,
+    lanes: HashMap<Place, Lane>,
+    /// Lanes that have anything to send or to wait for; each is looked at once in a pass.
+    active: VecDeque<Place>,
+    topics: HashMap<usize, TopicView>,
+    brokers: HashMap<BrokerId, Broker>,
+    identity: Option<Identity>,
+    identifying: outside::Attempt,
+    /// The last thing that went wrong before anything could be sent.
+    trouble: Option<String>,
+    events: Events,
+    settled: Vec<Settled>,
+}
+
+/// A request that is being put together.
+#[derive(Default)]
+struct Draft {
+    bytes: usize,
+    batches: Vec<Drafted>,
+}
+
+struct Drafted {
+    place: Place,
+    order: u64,
+    records: Bytes,
+}
+
+/// The batches that one request carried.
+pub(crate) type Sent = Vec<(Place, u64)>;
+
+impl Sender {
+    pub(crate) fn new(client: Client, buffer: Arc<Buffer>, settings: SenderSettings) -> Self {
+        Self {
+            wire: client.isolated(),
+            client,
+            buffer,
+            settings,
+            lanes: HashMap::new(),
+            active: VecDeque::new(),
+            topics: HashMap::new(),
+            brokers: HashMap::new(),
+            identity: None,
+            identifying: outside::Attempt::default(),
+            trouble: None,
+            events: FuturesUnordered::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let wake_at = self.pump().await;
+            if self.buffer.is_finished() {
+                return;
+            }
+            let alarm = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(event) = self.events.next(), if !self.events.is_empty() => self.on_event(event),
+                () = self.buffer.woken() => {}
+                () = alarm => {}
+            }
+        }
+    }
+
+    /// Sends all that can be sent now. Says when to look again if nothing happens before.
+    async fn pump(&mut self) -> Option<Instant> {
+        loop {
+            self.take_news();
+            let now = Instant::now();
+            let mut drafts = HashMap::new();
+            let mut wake_at = None;
+            for _ in 0..self.active.len() {
+                let Some(place) = self.active.pop_front() else { break };
+                let look_again = self.consider(place, now, &mut drafts);
+                if look_again.is_some() || self.has_any(place) {
+                    self.active.push_back(place);
+                }
+                wake_at = [wake_at, look_again].into_iter().flatten().min();
+            }
+            self.tell_settled();
+            if drafts.is_empty() {
+                return wake_at;
+            }
+            for (broker, draft) in drafts {
+                self.send(broker, draft).await;
+            }
+        }
+    }
+
+    fn take_news(&mut self) {
+        let mut news = Vec::new();
+        self.buffer.take_news(&mut news);
+        for place in news {
+            let is_idempotent = self.settings.is_idempotent;
+            self.lanes.entry(place).or_insert_with(|| Lane::new(is_idempotent));
+            if !self.active.contains(&place) {
+                self.active.push_back(place);
+            }
+        }
+    }
+
+    fn has_any(&self, place: Place) -> bool {
+        !self.lanes[&place].is_idle() || self.buffer.oldest(place).is_some()
+    }
+
+    /// Puts the next batch of a partition into the draft for its leader, if it can go now. Says when to look
+    /// again if it has to wait for time to pass.
+    fn consider(
+        &mut self,
+        place: Place,
+        now: Instant,
+        drafts: &mut HashMap<BrokerId, Draft>,
+    ) -> Option<Instant> {
+        let expires_at = self.expire(place, now);
+        let may_go_at = self.try_draft(place, now, drafts);
+        [expires_at, may_go_at].into_iter().flatten().min()
+    }
+
+    fn try_draft(
+        &mut self,
+        place: Place,
+        now: Instant,
+        drafts: &mut HashMap<BrokerId, Draft>,
+    ) -> Option<Instant> {
+        let lane = &self.lanes[&place];
+        if !lane.can_send(now) {
+            return lane.retry_at().filter(|at| *at > now);
+        }
+        if !lane.has_queued() && self.buffer.oldest(place).is_none() {
+            return None;
+        }
+        let leader = match self.leader(place, now) {
+            Ok(leader) => leader,
+            Err(look_again) => return look_again,
+        };
+        let drafted = drafts.get(&leader).map_or(0, |draft| draft.bytes);
+        if drafted >= REQUEST_BYTES {
+            return None;
+        }
+        // Both are asked for at once; they do not depend on each other.
+        let identified = self.identify(place, now);
+        let connected = self.connect(leader, now);
+        if let Err(look_again) = connected.and(identified) {
+            return look_again;
+        }
+        let lane = self.lanes.get_mut(&place).expect("it was looked up above");
+        if !lane.has_queued() {
+            match self.buffer.take_due(place, lane.is_idle(), now) {
+                Due::Now(gathering) => lane.admit(gathering),
+                Due::Later(at) => return at,
+                Due::Nothing => return None,
+            }
+        }
+        let (order, records) = lane.send_next()?;
+        let draft = drafts.entry(leader).or_default();
+        draft.bytes += records.len();
+        draft.batches.push(Drafted { place, order, records });
+        None
+    }
+
+    /// Fails what has waited too long. Says when the next batch will have.
+    fn expire(&mut self, place: Place, now: Instant) -> Option<Instant> {
+        let timeout = self.settings.delivery_timeout;
+        let trouble = self.trouble.as_deref();
+        let lane = self.lanes.get_mut(&place)?;
+        for (outcome, held, error) in lane.expire(now, timeout, trouble, &mut self.settled) {
+            self.buffer.settle_early(&outcome, &held, &error);
+        }
+        if let Some(limit) = now.checked_sub(timeout)
+            && self.buffer.oldest(place).is_some_and(|oldest| oldest <= limit)
+        {
+            for gathering in self.buffer.take_older(place, limit) {
+                let error = answer::never_sent(Target::from(&*gathering.outcome), timeout, trouble);
+                self.fail(gathering, error);
+            }
+        }
+        let lane = &self.lanes[&place];
+        let oldest = lane.oldest().into_iter().chain(self.buffer.oldest(place)).min();
+        oldest.map(|oldest| oldest + timeout)
+    }
+
+    fn fail(&self, gathering: Gathering, error: ProduceError) {
+        let records = u64::from(gathering.builder.record_count().unsigned_abs());
+        let held = Held { id: gathering.id, records, bytes: 0, room: gathering.room };
+        self.buffer.settle(&gathering.outcome, held, Err(error));
+    }
+
+    fn tell_settled(&mut self) {
+        for Settled { outcome, held, result } in self.settled.drain(..) {
+            self.buffer.settle(&outcome, held, result);
+        }
+    }
+
+    /// Sends a request. Its answer arrives as an event.
+    async fn send(&mut self, id: BrokerId, draft: Draft) {
+        let broker = self.brokers.get_mut(&id).expect("a draft is made for a broker that is connected");
+        let Some(connection) = broker.connection.clone() else { return };
+        broker.in_flight += 1;
+        let sent: Sent = draft.batches.iter().map(|batch| (batch.place, batch.order)).collect();
+        self.buffer.count_request();
+        let (request, options) = self.request(draft);
+        match connection.send(&request, options).await {
+            Ok(reply) => self.events.push(Box::pin(async move {
+                Event::Answered { broker: id, sent, result: reply.await.map(Box::new) }
+            })),
+            Err(error) => self.on_event(Event::Answered { broker: id, sent, result: Err(error) }),
+        }
+    }
+
+    fn request(&self, draft: Draft) -> (ProduceRequest, CallOptions) {
+        let mut topics: Vec<TopicProduceData> = Vec::new();
+        let mut last_place = None;
+        let mut batches = draft.batches;
+        batches.sort_unstable_by_key(|batch| batch.place);
+        for Drafted { place: (topic, partition), records, .. } in batches {
+            if last_place != Some(topic) {
+                last_place = Some(topic);
+                let (name, topic_id) = self.topic_names(topic);
+                topics.push(TopicProduceData { name, topic_id, partition_data: Vec::new() });
+            }
+            let data = PartitionProduceData { index: partition, records: Some(Chunk::Bytes(records)) };
+            topics.last_mut().expect("one was just pushed").partition_data.push(data);
+        }
+        let all_have_ids = topics.iter().all(|topic| topic.topic_id != Uuid::nil());
+        let request_timeout = self.client.request_timeout();
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: self.settings.acks.wire(),
+            timeout_ms: i32::try_from(request_timeout.as_millis()).unwrap_or(i32::MAX),
+            topic_data: topics,
+        };
+        let newest_version = (!all_have_ids).then_some(BY_ID_FROM - 1);
+        (request, CallOptions { newest_version, broker_may_take: GRACE })
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Topic(topic, result) => self.on_topic(topic, result),
+            Event::Connected(broker, result) => self.on_connected(broker, result),
+            Event::Identified(result) => self.on_identified(result),
+            Event::Answered { broker, sent, result } => {
+                if let Some(broker) = self.brokers.get_mut(&broker) {
+                    broker.in_flight -= 1;
+                }
+                match result {
+                    Ok(response) => self.on_response(&sent, &response),
+                    Err(error) => self.on_failure(broker, &sent, &error),
+                }
+            }
+        }
+        self.tell_settled();
+    }
+
+    fn on_response(&mut self, sent: &Sent, response: &ProduceResponse) {
+        for (place, order) in sent {
+            let (name, topic_id) = self.topic_names(place.0);
+            let target = Target { topic: &name, partition: place.1 };
+            let (verdict, leader) = if self.settings.acks == Acks::None {
+                let written = crate::delivery::Written { base_offset: None, append_time: None };
+                (lane::Verdict::Written(written), Leader::Stands)
+            } else {
+                let mut topics = response.responses.iter();
+                let topic = topics.find(|topic| {
+                    topic.name == name || (topic_id != Uuid::nil() && topic.topic_id == topic_id)
+                });
+                let partitions = topic.map(|topic| &topic.partition_responses[..]).unwrap_or_default();
+                answer::judge(target, partitions.iter().find(|partition| partition.index == place.1))
+            };
+            if let lane::Verdict::Again(error) = &verdict {
+                tracing::debug!(%error, "sending again");
+            }
+            if leader == Leader::Doubtful {
+                self.doubt(place.0);
+            }
+            self.answer(*place, *order, verdict);
+        }
+    }
+
+    fn on_failure(&mut self, broker: BrokerId, sent: &Sent, error: &ClientError) {
+        tracing::debug!(%error, %broker, "a Produce got no answer");
+        self.disconnect(broker);
+        for (place, order) in sent {
+            let (name, _) = self.topic_names(place.0);
+            let target = Target { topic: &name, partition: place.1 };
+            let verdict = answer::judge_failure(target, error);
+            // The broker may be gone, and another one lead.
+            self.doubt(place.0);
+            self.answer(*place, *order, verdict);
+        }
+    }
+
+    fn answer(&mut self, place: Place, order: u64, verdict: lane::Verdict) {
+        let Some(lane) = self.lanes.get_mut(&place) else { return };
+        let retry_at = Instant::now() + self.client.backoff(lane.failures() + 1);
+        lane.on_answer(order, verdict, retry_at, &mut self.settled);
+        if !self.active.contains(&place) {
+            self.active.push_back(place);
+        }
+    }
+
+    /// Fails everything of a topic that has not been sent.
+    fn fail_topic(&mut self, topic: usize, error: impl Fn(&Outcome) -> ProduceError) {
+        let now = Instant::now();
+        let places: Vec<_> = self.lanes.keys().filter(|place| place.0 == topic).copied().collect();
+        for place in places {
+            if let Some(lane) = self.lanes.get_mut(&place) {
+                lane.fail_queued(&error, &mut self.settled);
+            }
+            for gathering in self.buffer.take_older(place, now) {
+                let error = error(&gathering.outcome);
+                self.fail(gathering, error);
+            }
+        }
+    }
+
+    /// Fails everything that has not been sent.
+    fn fail_all(&mut self, error: impl Fn(&Outcome) -> ProduceError) {
+        let topics: Vec<_> = self.topics.keys().copied().collect();
+        for topic in topics {
+            self.fail_topic(topic, &error);
+        }
+    }
+
+    fn request_failed(source: &ClientError) -> impl Fn(&Outcome) -> ProduceError {
+        move |outcome| answer::request_failed(Target::from(outcome), source.clone(), Fate::NotWritten)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.buffer.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests;
