@@ -1,0 +1,489 @@
+//! Asking brokers for records, and finding out whom to ask.
+//!
+//! At most one fetch is under way to each broker, and one lookup in all. They are futures that the consumer
+//! owns, so that dropping a call that waits for them drops none of them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::future::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use millstream_client::{BrokerId, CallOptions, Client, ClientError, Missing, OffsetAt, To};
+use millstream_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use millstream_protocol::messages::{FetchRequest, FetchResponse};
+use millstream_protocol::records::{self, BatchError, BatchHeader};
+use millstream_protocol::{ErrorCode, KStr, Uuid};
+use tokio::time::Instant;
+
+use crate::consumer::Consumer;
+use crate::error::ConsumeError;
+use crate::partition::{Cursor, Partition};
+use crate::session::{Place, Session, Wanted};
+
+/// The newest Fetch that names topics by name.
+const BY_NAME_UP_TO: i16 = 12;
+
+/// Something that was waited for.
+pub(crate) enum Event {
+    Fetched { broker: BrokerId, asked: Vec<Asked>, result: Result<FetchResponse, ClientError> },
+    LookedUp(Vec<(Place, u64, Result<Found, ConsumeError>)>),
+}
+
+pub(crate) type Events = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send>>>;
+
+/// A batch that was fetched.
+pub(crate) struct Fetched {
+    pub(crate) place: Place,
+    pub(crate) generation: u64,
+    pub(crate) batch: Bytes,
+}
+
+/// What was asked of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    place: Place,
+    generation: u64,
+    offset: i64,
+}
+
+/// Whom to ask for a partition, and where it is to be read if that had to be looked up.
+pub(crate) struct Found {
+    topic_id: Uuid,
+    leader: Option<BrokerId>,
+    leader_epoch: i32,
+    offset: Option<i64>,
+}
+
+/// One broker.
+#[derive(Default)]
+pub(crate) struct Fetcher {
+    session: Session,
+    is_busy: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Consumer {
+    /// Starts what can be started, and takes in the next thing that happens.
+    ///
+    /// Cancel safe: everything that is under way belongs to the consumer.
+    pub(crate) async fn step(&mut self) {
+        let wake_at = self.start();
+        let alarm = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(event) = self.events.next(), if !self.events.is_empty() => self.on_event(event),
+            () = alarm => {}
+        }
+    }
+
+    /// Sends the next fetches while the program is busy with the records of the last ones.
+    pub(crate) fn fetch_ahead(&mut self) {
+        if self.fetchers.values().any(|fetcher| !fetcher.is_busy) {
+            self.start();
+            // The first poll sends the request, if the connection is open.
+            if let Some(Some(event)) = self.events.next().now_or_never() {
+                self.on_event(event);
+            }
+        }
+    }
+
+    /// Starts lookups and fetches. Says when to look again if nothing happens before.
+    fn start(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.start_lookup(now);
+        if self.fetched_bytes >= self.settings.max_bytes as usize {
+            return None;
+        }
+        let mut leaders: BTreeMap<BrokerId, Vec<Place>> = BTreeMap::new();
+        for (place, partition) in self.partitions.iter().enumerate() {
+            if let Some(leader) = partition.leader
+                && partition.fetch_at().is_some()
+                && partition.is_due(now)
+            {
+                leaders.entry(leader).or_default().push(place);
+            }
+        }
+        for (leader, places) in leaders {
+            let fetcher = self.fetchers.entry(leader).or_default();
+            if !fetcher.is_busy && fetcher.retry_at.is_none_or(|at| at <= now) {
+                self.start_fetch(leader, &places);
+            }
+        }
+        let partitions = self.partitions.iter().filter_map(|partition| partition.retry_at);
+        let brokers = self.fetchers.values().filter_map(|fetcher| fetcher.retry_at);
+        partitions.chain(brokers).filter(|at| *at > now).min()
+    }
+
+    fn start_fetch(&mut self, leader: BrokerId, places: &[Place]) {
+        let settings = &self.settings;
+        let mut wanted = BTreeMap::new();
+        let mut asked = Vec::with_capacity(places.len());
+        for place in places {
+            let partition = &self.partitions[*place];
+            let Some(offset) = partition.fetch_at() else { continue };
+            asked.push(Asked { place: *place, generation: partition.generation, offset });
+            let max_bytes = settings.max_partition_bytes;
+            wanted.insert(*place, partition.wanted(offset, max_bytes));
+        }
+        let all_have_ids = wanted.values().all(|wanted| wanted.topic_id != Uuid::nil());
+        let mut request = FetchRequest {
+            max_wait_ms: i32::try_from(settings.max_wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: settings.min_bytes,
+            max_bytes: settings.max_bytes,
+            ..Default::default()
+        };
+        let options = CallOptions {
+            newest_version: (!all_have_ids).then_some(BY_NAME_UP_TO),
+            broker_may_take: settings.max_wait,
+        };
+        let fetcher = self.fetchers.entry(leader).or_default();
+        fetcher.session.ask(wanted, &mut request);
+        fetcher.is_busy = true;
+        let wire = self.wire.clone();
+        self.events.push(Box::pin(async move {
+            let fetched = async {
+                let connection = wire.connection(To::Broker(leader)).await?;
+                connection.send(&request, options).await?.await
+            };
+            Event::Fetched { broker: leader, asked, result: fetched.await }
+        }));
+    }
+
+    fn start_lookup(&mut self, now: Instant) {
+        if self.is_looking_up {
+            return;
+        }
+        let is_wanted = |partition: &Partition| partition.needs_lookup() && partition.is_due(now);
+        let topics = self.by_topic(is_wanted);
+        if topics.is_empty() {
+            return;
+        }
+        self.is_looking_up = true;
+        let ask = |place: Place| {
+            let partition = &self.partitions[place];
+            let at = match partition.cursor {
+                Cursor::Unknown(at) => Some(at),
+                Cursor::At { .. } => None,
+            };
+            (place, partition.generation, partition.index, at)
+        };
+        let topics: Vec<(KStr, Vec<Question>)> = topics
+            .into_iter()
+            .map(|(topic, places)| (topic, places.into_iter().map(ask).collect()))
+            .collect();
+        let client = self.client.clone();
+        self.events.push(Box::pin(async move {
+            let mut found = Vec::new();
+            for (topic, questions) in topics {
+                found.extend(look_up(&client, &topic, questions).await);
+            }
+            Event::LookedUp(found)
+        }));
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::LookedUp(found) => {
+                self.is_looking_up = false;
+                for (place, generation, found) in found {
+                    if self.partitions[place].generation == generation {
+                        self.on_found(place, found);
+                    }
+                }
+            }
+            Event::Fetched { broker, asked, result } => {
+                self.fetchers.entry(broker).or_default().is_busy = false;
+                match result {
+                    Ok(response) => self.on_response(broker, &asked, response),
+                    Err(error) => self.on_lost(broker, &asked, &error),
+                }
+            }
+        }
+    }
+
+    fn on_found(&mut self, place: Place, found: Result<Found, ConsumeError>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.is_retriable() => return self.on_trouble(place, error.to_string()),
+            Err(error) => {
+                self.pause(place);
+                return self.errors.push_back(error);
+            }
+        };
+        let partition = &mut self.partitions[place];
+        partition.topic_id = found.topic_id;
+        partition.leader = found.leader;
+        partition.leader_epoch = found.leader_epoch;
+        if let Some(offset) = found.offset {
+            partition.jump(Cursor::At { position: offset, fetch_at: offset });
+        }
+        if found.leader.is_none() {
+            self.client.invalidate(&self.partitions[place].topic);
+            self.on_trouble(place, "it has no leader".to_owned());
+        }
+    }
+
+    fn on_response(&mut self, broker: BrokerId, asked: &[Asked], response: FetchResponse) {
+        let code = ErrorCode::from_code(response.error_code).unwrap_or(ErrorCode::UnknownServerError);
+        let fetcher = self.fetchers.entry(broker).or_default();
+        match code {
+            ErrorCode::None => fetcher.session.on_answer(response.session_id),
+            // The broker has forgotten the session: the next request opens another.
+            ErrorCode::FetchSessionIdNotFound
+            | ErrorCode::InvalidFetchSessionEpoch
+            | ErrorCode::FetchSessionTopicIdError => {
+                fetcher.session.reset();
+                fetcher.failures += 1;
+                fetcher.retry_at = Some(Instant::now() + self.client.backoff(fetcher.failures));
+                return;
+            }
+            code => {
+                fetcher.session.reset();
+                for asked in asked {
+                    self.forget_leader(asked.place);
+                    self.on_trouble(asked.place, format!("{} ({})", code.message(), code.name()));
+                }
+                return;
+            }
+        }
+        fetcher.failures = 0;
+        fetcher.retry_at = None;
+        let mut asked: BTreeMap<(KStr, i32), Asked> =
+            asked.iter().map(|asked| (self.key(*asked), *asked)).collect();
+        for topic in response.responses {
+            let name = self.topic_name(&topic);
+            for data in topic.partitions {
+                if let Some(asked) = asked.remove(&(name.clone(), data.partition_index)) {
+                    self.on_partition(asked, data);
+                }
+            }
+        }
+        // Within a session the broker leaves out those that have nothing new: they are well.
+        for asked in asked.into_values() {
+            self.partitions[asked.place].on_success();
+        }
+    }
+
+    fn on_partition(&mut self, asked: Asked, data: PartitionData) {
+        let partition = &mut self.partitions[asked.place];
+        if partition.generation != asked.generation {
+            return;
+        }
+        let code = ErrorCode::from_code(data.error_code).unwrap_or(ErrorCode::UnknownServerError);
+        match code {
+            ErrorCode::None => {
+                partition.on_success();
+                partition.high_watermark = (data.high_watermark >= 0).then_some(data.high_watermark);
+                let bytes = data.records.map(|records| records.into_bytes()).unwrap_or_default();
+                self.take_batches(asked, bytes);
+            }
+            ErrorCode::OffsetOutOfRange => {
+                self.pause(asked.place);
+                self.on_out_of_range(asked.place, asked.offset);
+            }
+            ErrorCode::NotLeaderOrFollower
+            | ErrorCode::LeaderNotAvailable
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::UnknownLeaderEpoch
+            | ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::InconsistentTopicId
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::ReplicaNotAvailable => {
+                self.forget_leader(asked.place);
+                self.on_trouble(asked.place, format!("{} ({})", code.message(), code.name()));
+            }
+            code if code.is_retriable() => {
+                self.on_trouble(asked.place, format!("{} ({})", code.message(), code.name()));
+            }
+            code => {
+                let topic = partition.topic.to_string();
+                let partition = partition.index;
+                self.pause(asked.place);
+                self.errors.push_back(ConsumeError::Refused { topic, partition, code });
+            }
+        }
+    }
+
+    /// Cuts what arrived into batches, which are decoded when they are wanted.
+    fn take_batches(&mut self, asked: Asked, bytes: Bytes) {
+        let Asked { place, generation, offset } = asked;
+        let total = bytes.len();
+        let mut next = offset;
+        for batch in records::batches(bytes) {
+            let header = batch.and_then(|batch| Ok((BatchHeader::decode(&batch)?, batch)));
+            match header {
+                Ok((header, batch)) => {
+                    // What lies wholly before the offset is of no use, and must not turn us back.
+                    if header.last_offset() >= next {
+                        next = header.last_offset() + 1;
+                        self.fetched_bytes += batch.len();
+                        self.fetched.push_back(Fetched { place, generation, batch });
+                    }
+                }
+                Err(source) => {
+                    self.report_malformed(place, next, source);
+                    break;
+                }
+            }
+        }
+        self.partitions[place].fetched(next);
+        if next == offset && total > 0 && self.errors.is_empty() {
+            // Kafka's brokers always send the first batch whole, so this cannot be mended by asking again.
+            self.report_malformed(
+                place,
+                offset,
+                BatchError::Incomplete { needed: total + 1, present: total },
+            );
+        }
+    }
+
+    fn report_malformed(&mut self, place: Place, offset: i64, source: BatchError) {
+        let partition = &self.partitions[place];
+        let topic = partition.topic.to_string();
+        let partition = partition.index;
+        self.pause(place);
+        self.errors.push_back(ConsumeError::Malformed { topic, partition, offset, source });
+    }
+
+    fn on_lost(&mut self, broker: BrokerId, asked: &[Asked], error: &ClientError) {
+        tracing::debug!(%error, %broker, "a fetch got no answer");
+        let fetcher = self.fetchers.entry(broker).or_default();
+        fetcher.session.reset();
+        fetcher.failures += 1;
+        fetcher.retry_at = Some(Instant::now() + self.client.backoff(fetcher.failures));
+        for asked in asked {
+            if error.is_retriable() {
+                self.forget_leader(asked.place);
+                self.on_trouble(asked.place, error.to_string());
+            } else {
+                self.pause(asked.place);
+            }
+        }
+        if !error.is_retriable() {
+            self.errors.push_back(ConsumeError::Topic(error.clone()));
+        }
+    }
+
+    /// Something that usually passes. It is reported if it does not.
+    fn on_trouble(&mut self, place: Place, reason: String) {
+        let now = Instant::now();
+        let since = self.pause(place);
+        let after = now.duration_since(since);
+        if after < self.client.total_timeout() {
+            return;
+        }
+        let partition = &mut self.partitions[place];
+        partition.reported(now);
+        let topic = partition.topic.to_string();
+        let partition = partition.index;
+        self.errors.push_back(ConsumeError::Unavailable { topic, partition, after, reason });
+    }
+
+    /// Leaves a partition alone for a moment. Says since when it has been failing.
+    pub(crate) fn pause(&mut self, place: Place) -> Instant {
+        let now = Instant::now();
+        let partition = &mut self.partitions[place];
+        let (failures, since) = partition.on_failure(now);
+        partition.retry_at = Some(now + self.client.backoff(failures));
+        since
+    }
+
+    fn forget_leader(&mut self, place: Place) {
+        let partition = &mut self.partitions[place];
+        if partition.leader.take().is_some() {
+            self.client.invalidate(&partition.topic);
+        }
+    }
+
+    fn key(&self, asked: Asked) -> (KStr, i32) {
+        let partition = &self.partitions[asked.place];
+        (partition.topic.clone(), partition.index)
+    }
+
+    /// The name of a topic in an answer, which newer versions give by id alone.
+    fn topic_name(&self, topic: &FetchableTopicResponse) -> KStr {
+        let by_id = |partition: &&Partition| partition.topic_id == topic.topic_id;
+        let known = || self.partitions.iter().find(by_id).map(|partition| partition.topic.clone());
+        if topic.topic_id == Uuid::nil() { topic.topic.clone() } else { known().unwrap_or_default() }
+    }
+}
+
+impl Partition {
+    fn wanted(&self, offset: i64, max_bytes: i32) -> Wanted {
+        Wanted {
+            topic: self.topic.clone(),
+            topic_id: self.topic_id,
+            partition: self.index,
+            offset,
+            leader_epoch: self.leader_epoch,
+            max_bytes,
+        }
+    }
+}
+
+/// A partition, and the offset of it that is wanted, if any.
+type Question = (Place, u64, i32, Option<OffsetAt>);
+
+/// Finds leaders and offsets of some partitions of a topic.
+async fn look_up(
+    client: &Client,
+    topic: &KStr,
+    questions: Vec<Question>,
+) -> Vec<(Place, u64, Result<Found, ConsumeError>)> {
+    let found = try_look_up(client, topic, &questions).await;
+    let answer = |(place, (place_, generation, ..)): (usize, &Question)| match &found {
+        Ok(found) => (*place_, *generation, Ok(found[place].copy())),
+        Err(error) => (*place_, *generation, Err(error.clone())),
+    };
+    questions.iter().enumerate().map(answer).collect()
+}
+
+impl Found {
+    fn copy(&self) -> Self {
+        let Self { topic_id, leader, leader_epoch, offset } = *self;
+        Self { topic_id, leader, leader_epoch, offset }
+    }
+}
+
+async fn try_look_up(
+    client: &Client,
+    topic: &KStr,
+    questions: &[Question],
+) -> Result<Vec<Found>, ConsumeError> {
+    let wanted: Vec<_> = questions.iter().filter_map(|(_, _, index, at)| at.map(|at| (*index, at))).collect();
+    let mut listed = Vec::new();
+    if !wanted.is_empty() {
+        listed = client.admin().list_offsets(topic, &wanted).await?;
+        // A time after the last record means the end.
+        let late: Vec<_> = listed.iter().filter(|listed| listed.offset.is_none()).collect();
+        let late: Vec<_> = late.into_iter().map(|listed| (listed.partition, OffsetAt::Latest)).collect();
+        let mut ends = client.admin().list_offsets(topic, &late).await?.into_iter();
+        for listed in listed.iter_mut().filter(|listed| listed.offset.is_none()) {
+            listed.offset = ends.next().and_then(|end| end.offset);
+        }
+    }
+    let metadata = client.topic(topic, Missing::Fail).await?;
+    let mut listed = listed.into_iter();
+    let found = questions.iter().map(|(_, _, index, at)| {
+        let partition = metadata.partition(*index).ok_or_else(|| ClientError::UnknownPartition {
+            topic: topic.to_string(),
+            partition: *index,
+            partitions: metadata.partitions.len(),
+        })?;
+        Ok(Found {
+            topic_id: metadata.id,
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            offset: at.and_then(|_| listed.next()).and_then(|listed| listed.offset),
+        })
+    });
+    found.collect()
+}
