@@ -326,10 +326,10 @@ impl Drop for Broker {
         match stopping.map(std::thread::JoinHandle::join) {
             Ok(Ok(())) => {}
             Ok(Err(_)) => {
-                tracing::error!("the broker panicked while it stopped; the next start checks its logs")
+                tracing::error!("the broker panicked while it stopped; the next start checks its logs");
             }
             Err(error) => {
-                tracing::error!(%error, "no thread to stop the broker; the next start checks its logs")
+                tracing::error!(%error, "no thread to stop the broker; the next start checks its logs");
             }
         }
     }
@@ -355,7 +355,7 @@ impl Running {
         match data_dir.mark_clean() {
             Ok(()) => tracing::info!("stopped"),
             Err(error) => {
-                tracing::error!(%error, "the data folder takes no mark; the next start checks the logs")
+                tracing::error!(%error, "the data folder takes no mark; the next start checks the logs");
             }
         }
     }

@@ -71,7 +71,17 @@ impl DataDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let folder = Self { path: path.to_owned(), _lock: lock };
+        folder.make_topics().map_err(unusable)?;
+        Ok(folder)
+    }
+
+    fn make_topics(&self) -> io::Result<()> {
+        match std::fs::create_dir(self.topics()) {
+            Ok(()) => self.sync(),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn meta(&self) -> PathBuf {

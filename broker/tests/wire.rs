@@ -1,0 +1,14 @@
+//! A real broker on a free port, spoken to in raw frames.
+
+#[cfg(test)]
+mod wire {
+    mod admin;
+    mod bed;
+    mod fetch;
+    mod hostile;
+    mod lifecycle;
+    mod long_poll;
+    mod offsets;
+    mod produce;
+    mod versions;
+}

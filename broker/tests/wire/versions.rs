@@ -1,0 +1,85 @@
+//! What is advertised is served, in every version.
+
+use millstream_protocol::messages::*;
+use millstream_protocol::{ErrorCode, KStr, Request, decode_response};
+
+use super::bed::{Bed, Client, fetch};
+
+fn asked() -> ApiVersionsRequest {
+    let (client_software_name, client_software_version) =
+        (KStr::from_static("test"), KStr::from_static("1.0"));
+    ApiVersionsRequest { client_software_name, client_software_version }
+}
+
+fn try_all<R: Request>(client: &mut Client, served: &ApiVersionsResponse, request: &R) {
+    let api = served.api_keys.iter().find(|api| api.api_key == R::KEY.code()).unwrap();
+    let min = if api.api_key == 0 { 3 } else { api.min_version };
+    for version in min..=api.max_version {
+        client.call(version, request);
+    }
+}
+
+#[test]
+fn every_advertised_version_is_answered_in_its_own_form() {
+    let bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    let served = client.call(4, &asked());
+    let keys: Vec<i16> = served.api_keys.iter().map(|api| api.api_key).collect();
+    assert_eq!(keys, [0, 1, 2, 3, 18, 19, 20, 21, 22, 23, 32, 37, 60, 75]);
+    try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
+    for version in 4..=12 {
+        client.call(version, &fetch("t", 0, 0));
+    }
+    for version in 13..=18 {
+        let mut request = fetch("t", 0, 0);
+        request.topics[0].topic = KStr::default();
+        client.call(version, &request);
+    }
+    try_all(&mut client, &served, &ListOffsetsRequest::default());
+    for version in 0..=13 {
+        let request = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
+        client.call(version, &request);
+    }
+    try_all(&mut client, &served, &asked());
+    try_all(&mut client, &served, &CreateTopicsRequest::default());
+    try_all(&mut client, &served, &DeleteTopicsRequest::default());
+    try_all(&mut client, &served, &DeleteRecordsRequest::default());
+    try_all(&mut client, &served, &InitProducerIdRequest { transactional_id: None, ..Default::default() });
+    try_all(&mut client, &served, &OffsetForLeaderEpochRequest::default());
+    try_all(&mut client, &served, &DescribeConfigsRequest::default());
+    try_all(&mut client, &served, &CreatePartitionsRequest::default());
+    try_all(&mut client, &served, &DescribeClusterRequest::default());
+    try_all(&mut client, &served, &DescribeTopicPartitionsRequest::default());
+}
+
+#[test]
+fn a_newer_api_versions_is_answered_in_version_zero_and_the_connection_lives() {
+    let bed = Bed::new();
+    let mut client = bed.client();
+    // Key 18 in version 9, correlation id 7, client id "x", no tags, and a body that nobody knows yet.
+    client.stream_write(&[0, 18, 0, 9, 0, 0, 0, 7, 0, 1, b'x', 0, 0xff, 0xff, 0xff]);
+    let frame = client.frame().unwrap();
+    let (id, response) = decode_response::<ApiVersionsRequest>(&frame, 0).unwrap();
+    assert_eq!((id, response.error_code), (7, ErrorCode::UnsupportedVersion.code()));
+    assert!(response.api_keys.iter().any(|api| api.api_key == 18 && api.max_version == 4));
+    assert_eq!(client.call(3, &asked()).error_code, 0);
+}
+
+#[test]
+fn a_client_with_a_decorated_name_is_refused() {
+    let bed = Bed::new();
+    let request = ApiVersionsRequest { client_software_name: KStr::from_static("-x"), ..asked() };
+    assert_eq!(bed.client().call(3, &request).error_code, ErrorCode::InvalidRequest.code());
+    assert_eq!(bed.client().call(2, &request).error_code, 0, "older versions do not carry a name");
+}
+
+#[test]
+fn an_api_or_a_version_that_is_not_served_closes_the_connection() {
+    let bed = Bed::new();
+    // FindCoordinator, Produce in version 2, Metadata in version 14.
+    for (key, version) in [(10, 0), (0, 2), (3, 14)] {
+        let mut client = bed.client();
+        client.stream_write(&[0, key, 0, version, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]);
+        assert!(client.is_closed(), "key {key} version {version}");
+    }
+}
