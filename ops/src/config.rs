@@ -1,0 +1,120 @@
+//! `millstream config`: what can be set, read off the broker's registry.
+
+use clap::{Args, Subcommand};
+use millstream_broker::settings::{Kind, Knob, REGISTRY};
+use serde_json::json;
+
+use crate::outcome::Outcome;
+use crate::table;
+
+/// The commands about settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// List every setting with its default
+    List(ListArgs),
+    /// Print docs/CONFIG.md
+    Docs,
+}
+
+/// What `config list` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// One JSON object per setting
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// What standard output says.
+pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<Outcome> {
+    match command {
+        ConfigCommand::List(ListArgs { json: false }) => {
+            let row = |knob: &Knob| {
+                let topic = knob.topic_name().unwrap_or_default();
+                vec![knob.name.to_owned(), shown(knob.default).to_owned(), topic.to_owned()]
+            };
+            table::print(&["setting", "default", "on a topic"], REGISTRY.iter().map(row).collect())?;
+        }
+        ConfigCommand::List(ListArgs { json: true }) => {
+            for knob in REGISTRY {
+                table::print_json(&json!({
+                    "name": knob.name, "topic_name": knob.topic_name(), "default": knob.default,
+                    "values": values(knob.kind), "doc": knob.doc,
+                }))?;
+            }
+        }
+        ConfigCommand::Docs => table::print_text(&document())?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// `docs/CONFIG.md`; a test compares it with the file.
+fn document() -> String {
+    let mut text = String::from(INTRODUCTION);
+    for knob in REGISTRY {
+        text += &format!("\n### `{}`\n\n{}\n\n", knob.name, knob.doc);
+        text += &format!("- Values: {}\n- Default: `{}`\n", values(knob.kind), shown(knob.default));
+        if let Some(name) = knob.topic_name() {
+            text += &format!("- On a topic: `{name}`\n");
+        }
+    }
+    text
+}
+
+const INTRODUCTION: &str = "\
+# Settings
+
+<!-- Printed by `millstream config docs`; a test compares. Change broker/src/settings/registry.rs instead. -->
+
+Names are Kafka's where Kafka has one. A setting can be written, from the weakest to the strongest:
+
+1. in a TOML file given by `--config FILE`: `num.partitions = 3`, or in tables, `[num]` and `partitions = 3`;
+2. in the environment: `MILLSTREAM_NUM_PARTITIONS=3` (upper case, `_` for `.`);
+3. on the command line: `--set num.partitions=3`.
+
+`--data-dir`, `--listen` and `--http` (`MILLSTREAM_DATA_DIR`, `MILLSTREAM_LISTEN`, `MILLSTREAM_HTTP`) are short for
+`log.dir`, `listeners` and `http.listener`; the binary's default for the last is `127.0.0.1:9192`, and `off` means none.
+An unknown name is an error, so that a slip is not a silent default. All settings are read at start.
+
+Settings with a name \"on a topic\" can also be given to one topic when it is created:
+`millstream topic create orders --config segment.bytes=1048576`.
+";
+
+fn shown(default: &str) -> &str {
+    if default.is_empty() { "(empty)" } else { default }
+}
+
+fn values(kind: Kind) -> String {
+    match kind {
+        Kind::Boolean => "`true` or `false`".to_owned(),
+        Kind::Int { min, max } => range(i64::from(min), (max != i32::MAX).then_some(i64::from(max))),
+        Kind::Long { min, max } => range(min, (max != i64::MAX).then_some(max)),
+        Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::Address => "HOST:PORT, or empty".to_owned(),
+        Kind::Text => "text".to_owned(),
+    }
+}
+
+fn range(min: i64, max: Option<i64>) -> String {
+    match max {
+        Some(max) => format!("a whole number from {min} to {max}"),
+        None => format!("a whole number from {min}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_md_says_what_the_registry_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIG.md");
+        let file = std::fs::read_to_string(path).unwrap();
+        assert!(
+            file == document(),
+            "docs/CONFIG.md is out of date: run `millstream config docs > docs/CONFIG.md`"
+        );
+    }
+}

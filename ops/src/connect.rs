@@ -1,0 +1,71 @@
+//! Reaching a broker, for all commands that are clients.
+
+use std::future::Future;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use millstream_client::{Client, ClientError};
+
+/// Where the broker is.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// Broker to ask, or several, separated by commas
+    #[arg(
+        short,
+        long,
+        value_name = "HOST:PORT",
+        env = "MILLSTREAM_BOOTSTRAP",
+        default_value = "127.0.0.1:9092"
+    )]
+    bootstrap: String,
+}
+
+impl BrokerArgs {
+    /// Connects; a broker that is not there is told at once, not after a row of attempts.
+    ///
+    /// # Errors
+    /// Says which address did not answer, and how to start a broker.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        let connected = Client::builder(&self.bootstrap).client_id("millstream-cli").connect().await;
+        connected.map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: ClientError) -> anyhow::Error {
+        match &error {
+            ClientError::Unreachable { attempts } => {
+                let attempts: Vec<String> = attempts.iter().map(ToString::to_string).collect();
+                anyhow!(
+                    "no broker answers ({}); is one running? start one with `millstream`, or name another with \
+                     --bootstrap HOST:PORT",
+                    attempts.join(", ")
+                )
+            }
+            _ => {
+                anyhow::Error::new(error).context(format!("the broker at {} cannot be used", self.bootstrap))
+            }
+        }
+    }
+}
+
+/// Runs a client command to its end.
+///
+/// # Errors
+/// What the command says.
+pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("threads cannot be started")?;
+    let result = runtime.block_on(command);
+    // A reader of standard input may be stuck in its system call; nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// What to do about a topic that is not there.
+pub(crate) fn unknown_topic(topic: &str) -> String {
+    format!(
+        "there is no topic {topic:?}; see `millstream topic list`, or make it with `millstream topic create {topic}`"
+    )
+}

@@ -1,0 +1,247 @@
+//! `millstream produce`: standard input to a topic, one record per line.
+//!
+//! A thread reads blocks of whole lines (`produce/input.rs`); this side hands them to the producer, which
+//! batches them. Memory is bounded by the blocks in between and the producer's buffer, not by the input.
+
+mod input;
+mod progress;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use millstream_client::{Client, ClientError, Missing};
+use millstream_producer::{Acks, Compression, Idempotence, Producer, Record};
+use millstream_protocol::records::RecordHeader;
+use serde_json::json;
+
+use crate::connect::{BrokerArgs, block_on, unknown_topic};
+use crate::outcome::Outcome;
+use crate::table;
+use crate::text::unescape;
+use crate::timestamp::parse_age;
+use crate::topic::parse_pair;
+use input::{Block, Separator};
+use progress::{Progress, Summary};
+
+/// What `produce` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  echo 'hello' | millstream produce greetings
+  millstream produce orders --key-separator : --header source=shop < orders.txt
+  millstream produce bulk --compression zstd --acks 1 < big.log")]
+pub(crate) struct ProduceArgs {
+    /// Topic to write to; made on the way if the broker allows it
+    topic: String,
+    /// Split each line at the first SEPARATOR: the key stands before it. A line without it has no key
+    #[arg(short, long, value_name = "SEPARATOR", value_parser = parse_separator)]
+    key_separator: Option<Separator>,
+    /// Header of every record; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = parse_pair)]
+    headers: Vec<(String, String)>,
+    /// Write to this partition only [default: by key, or in turns without one]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// When a record counts as sent: 0 no answer awaited, 1 written, all flushed to disk
+    #[arg(long, value_enum, default_value_t = AcksArg::All)]
+    acks: AcksArg,
+    /// How batches are compressed
+    #[arg(short = 'z', long, value_enum, default_value_t = CompressionArg::None)]
+    compression: CompressionArg,
+    /// How long a batch waits for more records, for example 5ms [default: only while others are on their way]
+    #[arg(long, value_name = "TIME", value_parser = parse_linger)]
+    linger: Option<Duration>,
+    /// Largest batch, in bytes before compression
+    #[arg(long, value_name = "BYTES")]
+    batch_bytes: Option<usize>,
+    /// Do not number batches; a retry may then write a record twice
+    #[arg(long)]
+    no_idempotence: bool,
+    /// What ends a record
+    #[arg(long, value_name = "SEPARATOR", default_value = "\\n", value_parser = parse_separator)]
+    record_separator: Separator,
+    /// Summary as one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+    /// No progress and no summary
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AcksArg {
+    #[value(name = "0")]
+    None,
+    #[value(name = "1")]
+    Leader,
+    #[value(name = "all", alias = "-1")]
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompressionArg {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// Sends everything that standard input holds.
+///
+/// # Errors
+/// When the topic cannot be had, the input cannot be read, or a record was not acknowledged.
+pub(crate) fn run(args: ProduceArgs) -> anyhow::Result<Outcome> {
+    block_on(async move {
+        let client = args.broker.connect().await?;
+        check_topic(&client, &args).await?;
+        let producer = build(client, &args);
+        let progress = Progress::start(&args.topic, args.quiet || args.json);
+        let started = Instant::now();
+        let sent = send_all(&producer, &args, &progress).await;
+        // What was read is delivered, even if reading ended badly.
+        let flushed = producer.close().await;
+        let stats = producer.stats();
+        progress.finish();
+        let summary = Summary {
+            records: stats.delivered_records,
+            bytes: stats.delivered_bytes,
+            elapsed: started.elapsed(),
+        };
+        report(&args, &summary)?;
+        if let Err(error) = flushed {
+            let failed = stats.failed_records;
+            return Err(anyhow::Error::new(error).context(format!("{failed} records were not acknowledged")));
+        }
+        sent
+    })
+}
+
+fn report(args: &ProduceArgs, summary: &Summary) -> anyhow::Result<()> {
+    if args.json {
+        table::print_json(&json!({
+            "topic": args.topic, "records": summary.records, "bytes": summary.bytes,
+            "seconds": summary.elapsed.as_secs_f64(), "records_per_second": summary.records_per_second(),
+        }))?;
+    } else if !args.quiet {
+        eprintln!("{summary}");
+    }
+    Ok(())
+}
+
+fn build(client: Client, args: &ProduceArgs) -> Producer {
+    let acks = match args.acks {
+        AcksArg::None => Acks::None,
+        AcksArg::Leader => Acks::Leader,
+        AcksArg::All => Acks::All,
+    };
+    // Numbered batches need acks=all: an acknowledgement that may be lost in a crash proves no order.
+    let idempotence = match acks {
+        Acks::All if !args.no_idempotence => Idempotence::On,
+        _ => Idempotence::Off,
+    };
+    let compression = match args.compression {
+        CompressionArg::None => Compression::None,
+        CompressionArg::Gzip => Compression::Gzip,
+        CompressionArg::Snappy => Compression::Snappy,
+        CompressionArg::Lz4 => Compression::Lz4,
+        CompressionArg::Zstd => Compression::Zstd,
+    };
+    let mut builder = Producer::builder(client).acks(acks).idempotence(idempotence).compression(compression);
+    if let Some(linger) = args.linger {
+        builder = builder.linger(linger);
+    }
+    if let Some(bytes) = args.batch_bytes {
+        builder = builder.batch_bytes(bytes);
+    }
+    builder.build()
+}
+
+/// Finds or makes the topic before anything is read, so that a wrong name costs no input.
+async fn check_topic(client: &Client, args: &ProduceArgs) -> anyhow::Result<()> {
+    let name = &args.topic;
+    let topic = match client.topic(name, Missing::Fail).await {
+        Err(ClientError::UnknownTopic { .. }) => {
+            let made = client.topic(name, Missing::Create).await;
+            let made = made.with_context(|| unknown_topic(name))?;
+            if !args.quiet {
+                eprintln!("created topic {name} with {} partition(s)", made.partitions.len());
+            }
+            made
+        }
+        topic => topic?,
+    };
+    let count = topic.partitions.len();
+    match args.partition {
+        Some(partition) if partition as usize >= count => {
+            bail!("topic {name} has no partition {partition}; it has {count}, numbered from 0")
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn send_all(producer: &Producer, args: &ProduceArgs, progress: &Progress) -> anyhow::Result<Outcome> {
+    let mut blocks = input::read_stdin(args.record_separator.clone());
+    let headers: Vec<RecordHeader> = args.headers.iter().map(header_of).collect();
+    let mut read_bytes = 0;
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    loop {
+        let block = tokio::select! {
+            block = blocks.recv() => block,
+            _ = &mut interrupted => return Ok(Outcome::Interrupted),
+        };
+        let Some(block) = block else { return Ok(Outcome::Done) };
+        let block = block?;
+        read_bytes += block.size();
+        tokio::select! {
+            sent = send_block(producer, args, &headers, &block) => sent?,
+            _ = &mut interrupted => return Ok(Outcome::Interrupted),
+        }
+        let stats = producer.stats();
+        progress.show(&stats, read_bytes);
+        if stats.failed_records > 0 {
+            // `close` tells which and why.
+            return Ok(Outcome::Found);
+        }
+    }
+}
+
+async fn send_block(
+    producer: &Producer,
+    args: &ProduceArgs,
+    headers: &[RecordHeader],
+    block: &Block,
+) -> anyhow::Result<()> {
+    for line in block.records(&args.record_separator) {
+        let mut record = Record::to(&args.topic);
+        match args.key_separator.as_ref().and_then(|separator| separator.split(line)) {
+            Some((key, value)) => record = record.key(key).value(value),
+            None => record = record.value(line),
+        }
+        if !headers.is_empty() {
+            record = record.headers(headers.to_vec());
+        }
+        if let Some(partition) = args.partition {
+            record = record.partition(partition);
+        }
+        // The delivery is not awaited here: `stats` and `close` tell of failures.
+        let _delivery = producer.send(record).await?;
+    }
+    Ok(())
+}
+
+fn header_of((name, value): &(String, String)) -> RecordHeader {
+    RecordHeader { key: name.as_str().into(), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
+}
+
+fn parse_separator(text: &str) -> Result<Separator, String> {
+    Separator::new(&unescape(text)?).ok_or_else(|| "a separator cannot be empty".to_owned())
+}
+
+fn parse_linger(text: &str) -> Result<Duration, String> {
+    parse_age(text).ok_or_else(|| format!("{text:?} is no time; give for example 5ms or 1s"))
+}

@@ -1,0 +1,144 @@
+//! `millstream serve`, and `millstream` alone: the broker as a process.
+//!
+//! Resolves settings (`serve/settings.rs`), starts the broker, prints the banner (`serve/banner.rs`), and
+//! turns signals into a graceful end. Everything else is the broker's.
+
+mod banner;
+mod settings;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use millstream_broker::Broker;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::outcome::Outcome;
+use banner::BannerFormat;
+
+/// What `serve` can be told. Each option may come from the environment instead; both win over the file.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Folder for topics and records; made if it is missing
+    /// [default: ./millstream-data] [env: MILLSTREAM_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address for Kafka clients; port 0 takes any free one
+    /// [default: 127.0.0.1:9092] [env: MILLSTREAM_LISTEN]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Address for /metrics, /healthz and /readyz, or `off`
+    /// [default: 127.0.0.1:9192] [env: MILLSTREAM_HTTP]
+    #[arg(long, value_name = "HOST:PORT|off")]
+    http: Option<String>,
+    /// TOML file with settings; `millstream config list` shows them all
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_CONFIG")]
+    config: Option<PathBuf>,
+    /// One setting, for example num.partitions=3; may be repeated, wins over file and environment
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::topic::parse_pair)]
+    set: Vec<(String, String)>,
+    /// What is logged to standard error, for example `debug` or `warn,millstream_broker=debug`
+    #[arg(long, value_name = "FILTER", env = "MILLSTREAM_LOG")]
+    log: Option<String>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Human, env = "MILLSTREAM_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// Print one line of JSON instead of the banner, once clients are served
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+/// Serves until a signal asks for the end.
+///
+/// # Errors
+/// When settings are wrong, or the folder or a port cannot be had.
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    start_logging(args.log.as_deref(), args.log_format)?;
+    let banner = if args.json { BannerFormat::Json } else { BannerFormat::Human };
+    let resolved = settings::resolve(args, std::env::vars_os())?;
+    let data_dir = resolved.data_dir();
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("the process cannot wait for signals")?;
+    runtime.block_on(async move {
+        let mut signals = Signals::install()?;
+        let mut starting = tokio::task::spawn_blocking(move || resolved.builder().start());
+        // Recovery of a large folder takes a while; killing it is as safe as any crash.
+        let broker = tokio::select! {
+            broker = &mut starting => broker.context("the broker's start panicked")??,
+            _ = signals.next() => std::process::exit(130),
+        };
+        banner::print(&broker, &data_dir, started, banner);
+        serve(broker, signals).await
+    })
+}
+
+async fn serve(broker: Broker, mut signals: Signals) -> anyhow::Result<Outcome> {
+    let name = signals.next().await;
+    tracing::info!(signal = name, "stopping: finishing requests and flushing; a second signal ends at once");
+    let stopping = tokio::task::spawn_blocking(move || broker.shutdown());
+    tokio::select! {
+        stopped = stopping => stopped.context("the broker's shutdown panicked")?,
+        // The log recovers from this as from any crash.
+        _ = signals.next() => std::process::exit(130),
+    };
+    Ok(Outcome::Done)
+}
+
+/// The two ways in which a process is asked to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("signal handlers cannot be installed");
+        Ok(Self {
+            interrupt: install(SignalKind::interrupt())?,
+            terminate: install(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// Segments, indexes and connections are files each, and the usual soft limit of 1,024 is soon reached.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files cannot be raised");
+    }
+}
+
+fn start_logging(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
+    let wanted = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
+    let wanted = wanted.filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".into());
+    let filter = EnvFilter::try_new(&wanted)
+        .with_context(|| format!("the log filter {wanted:?} is not understood; try --log debug"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `millstream topic`.
+
+use crate::server::{Server, millstream, run};
+
+#[test]
+fn topics_are_made_listed_described_widened_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    assert!(server.run(&["topic", "list"]).ok().stdout.contains("no topics yet"));
+    let made = server.run(&["topic", "create", "orders", "-p", "2", "--config", "segment.bytes=65536"]).ok();
+    assert_eq!(made.stdout, "created topic orders with 2 partitions\n");
+    server.run(&["topic", "create", "orders"]).failed(1, &["orders", "--if-not-exists"]);
+    server.run(&["topic", "create", "orders", "--if-not-exists"]).ok();
+
+    server.run_with_input(&["produce", "orders", "--partition", "1"], b"a\nb\n").ok();
+    let described = server.run(&["topic", "describe", "orders", "--json"]).ok().json().remove(0);
+    assert_eq!(described["partitions"][1]["end"], 2);
+    assert_eq!(described["partitions"][0]["end"], 0);
+    assert_eq!(described["configs"]["segment.bytes"]["value"], "65536");
+    assert_eq!(described["configs"]["segment.bytes"]["set_on_topic"], true);
+    let described = server.run(&["topic", "describe", "orders"]).ok().stdout;
+    assert!(described.contains("segment.bytes") && !described.contains("max.message.bytes"), "{described}");
+
+    server.run(&["topic", "add-partitions", "orders", "--partitions", "4"]).ok();
+    let listed = server.run(&["topic", "list", "--json"]).ok().json();
+    assert_eq!((&listed[0]["topic"], &listed[0]["partitions"]), (&"orders".into(), &4.into()));
+    server.run(&["topic", "add-partitions", "orders", "--partitions", "4"]).failed(1, &["orders"]);
+
+    server.run(&["topic", "delete", "orders"]).ok();
+    assert!(server.run(&["topic", "list", "--json"]).ok().stdout.is_empty());
+    server.run(&["topic", "delete", "orders"]).failed(1, &["no topic \"orders\""]);
+    server.run(&["topic", "delete", "orders", "--if-exists"]).ok();
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.run(&["topic", "create", "a/b"]).failed(1, &["a/b", "'/'"]);
+    server
+        .run(&["topic", "create", "a", "--config", "segment.byts=1"])
+        .failed(1, &["did you mean 'segment.bytes'"]);
+    server
+        .run(&["topic", "create", "a", "--config", "retention.ms=1"])
+        .failed(1, &["retention.ms", "not served"]);
+    server.run(&["topic", "create", "a", "-p", "0"]).failed(2, &["0 is not in"]);
+    server
+        .run(&["topic", "describe", "missing"])
+        .failed(1, &["no topic \"missing\"", "topic create missing"]);
+    assert!(server.run(&["topic", "list", "--json"]).ok().stdout.is_empty());
+}
+
+#[test]
+fn without_a_broker_every_client_command_says_how_to_start_one() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for arguments in
+        [&["topic", "list"][..], &["produce", "t"], &["consume", "t"], &["topic", "describe", "t"]]
+    {
+        let mut command = millstream();
+        command.args(arguments).args(["--bootstrap", &free]);
+        run(command, b"").failed(1, &[&free, "is one running? start one with `millstream`"]);
+    }
+}
