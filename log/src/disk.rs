@@ -11,8 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod real;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 
 pub use real::RealDisk;
+#[cfg(any(test, feature = "sim"))]
+pub use sim::{PowerCut, SimDisk};
 
 /// What `Disk::open` does with a file that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

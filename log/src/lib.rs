@@ -1,18 +1,52 @@
 //! One partition's storage: segments, indexes, recovery, flush.
+//!
+//! A layer of its own, above record batches and below everything else. It refuses to know requests, topics,
+//! peers and runtimes: appends come with a callback, waiters with a `Waker`, and calls that block on the disk
+//! say so. It has no task and no thread, but for the pool that flushes.
+//!
+//! In reading order: [`Log`] is what the broker holds (`log`, and in it `writing`, `durability`, `reading`,
+//! `deletion`, `errors`). A batch is judged by `partition`, which is pure, and lies in a `segment` with its
+//! indexes. `snapshot` is what is remembered beside the batches, `recovery` what is done with both when a
+//! log is opened. [`Flusher`] makes logs durable, together. [`Disk`] and [`Clock`] are the seams to the
+//! machine. Three pieces are lock-free and model checked: `combiner`, `tail`, `segment_list`, over `sync`.
+//!
+//! Promises, each with its test in `log/tests`:
+//! - what was acknowledged [`Acks::Durable`] survives a power cut, [`Acks::Written`] a killed process;
+//! - after either the log is a prefix of what was written, and opening it again gives the same;
+//! - a failed write or flush is final: nothing is acknowledged after it until the log is reopened;
+//! - index and snapshot files may be missing, short or garbage: answers are the same.
 
 mod clock;
 mod config;
+mod ids;
+
+mod log;
+mod partition;
+mod recovery;
+mod segment;
+mod snapshot;
+
+mod combiner;
+mod segment_list;
+mod sync;
+mod tail;
+
 mod disk;
 mod flusher;
-mod ids;
-mod log;
 
+#[cfg(any(test, feature = "sim"))]
+pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use config::{CleanStart, LogConfig, OpenOptions};
 pub use disk::{Disk, DiskFile, IfMissing, RealDisk};
+#[cfg(any(test, feature = "sim"))]
+pub use disk::{PowerCut, SimDisk};
 pub use flusher::Flusher;
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
     Acks, Append, AppendError, Appended, DeleteRecordsError, Done, FirstBatch, FlushError, Leadership, Log,
-    Offsets, OpenError, Parked, ReadError, ReadFrom, ReadSlice, Recovery, TimestampedOffset, TornTail,
+    OpenError, ReadError, ReadFrom, ReadSlice,
 };
+pub use recovery::{LostRange, Recovery, TornTail};
+pub use segment::TimestampedOffset;
+pub use tail::{Offsets, Parked};

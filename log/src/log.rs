@@ -1,268 +1,155 @@
-//! One partition's log.
-#![allow(unused_variables, clippy::unimplemented, clippy::needless_pass_by_value, dead_code)]
+//! One partition's log: appends in order, reads, makes durable.
+//!
+//! Shared by everybody who has the partition. Its locks, in the order in which they are taken:
+//!
+//! 1. `flushing`: one flush or checkpoint at a time. Held across `fdatasync`.
+//! 2. `writer`: the partition's state and the active segment. Held by the leader for its turn, across
+//!    `pwritev` but never across a sync.
+//! 3. `durability`, `unsynced_dirs`, and what the segments and the tail have inside: a few instructions.
+//!
+//! Readers take none of the first two. Appends are answered under none of them, or under `flushing` alone.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-use bytes::Bytes;
-use millstream_protocol::Chunk;
-use millstream_protocol::records::BatchHeader;
+use parking_lot::Mutex;
 
-use crate::config::OpenOptions;
+use crate::clock::Clock;
+use crate::combiner::Combiner;
+use crate::config::{LogConfig, OpenOptions};
+use crate::disk::Disk;
+use crate::flusher::{Flush, Flusher};
 use crate::ids::{LeaderEpoch, Offset};
+use crate::recovery::{Recovered, Recovery, recover};
+use crate::segment::{SEGMENT_BYTES_MAX, Segment};
+use crate::segment_list::SegmentList;
+use crate::tail::{Offsets, Parked, Tail};
 
+mod deletion;
+mod durability;
 mod errors;
+mod reading;
+mod writing;
 
+#[cfg(test)]
+mod tests;
+
+use durability::Durability;
 pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError};
-
-/// When an append is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acks {
-    /// After `write`: a killed process loses nothing, a power cut may.
-    Written,
-    /// After `fdatasync`.
-    Durable,
-}
-
-/// One batch to append.
-#[derive(Debug)]
-pub struct Append {
-    /// Exactly one batch, checked; its offset and leader epoch are replaced.
-    pub batch: Bytes,
-    /// Its header.
-    pub header: BatchHeader,
-    /// When it is answered.
-    pub acks: Acks,
-}
-
-/// Where a batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of its first record; of the original's, if it was a duplicate.
-    pub base_offset: Offset,
-    /// The log append time in milliseconds, or -1 if the records keep their producer's.
-    pub timestamp: i64,
-    /// Where the log starts.
-    pub log_start: Offset,
-}
-
-/// Called once when an append is settled, on whatever thread settled it.
-pub type Done = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
-
-/// The right, and the duty, to append what others have queued.
-#[derive(Debug)]
-pub struct Leadership {
-    log: Arc<Log>,
-}
-
-impl Leadership {
-    /// Takes one bounded turn. `Some` if there is more to do.
-    #[must_use]
-    pub fn lead(self) -> Option<Self> {
-        unimplemented!()
-    }
-}
-
-/// The bounds of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offsets {
-    /// First offset that can be read.
-    pub log_start: Offset,
-    /// Readers see what lies below it.
-    pub high_watermark: Offset,
-    /// The next offset to be given.
-    pub log_end: Offset,
-}
-
-/// Whether the first batch may exceed the size asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstBatch {
-    /// It is returned whole, whatever its size.
-    Whole,
-    /// Nothing is returned if it does not fit.
-    IfItFits,
-}
-
-/// What to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadFrom {
-    /// The first offset wanted; the slice starts with the batch that holds it.
-    pub offset: Offset,
-    /// Bytes at most.
-    pub max_bytes: usize,
-    /// Whether the first batch may exceed that.
-    pub first_batch: FirstBatch,
-}
-
-/// Whole batches as they lie on disk; the last may be cut short.
-#[derive(Debug)]
-pub struct ReadSlice {
-    /// The batches; `None` if there is nothing to read yet.
-    pub records: Option<Chunk>,
-    /// Their length.
-    pub bytes: usize,
-}
-
-impl ReadSlice {
-    /// Whether sending it will not wait for the device.
-    #[must_use]
-    pub fn is_resident(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// Brings it into memory. Blocks.
-    ///
-    /// # Errors
-    /// When the device cannot read it.
-    pub fn bring_in(&self) -> std::io::Result<()> {
-        unimplemented!()
-    }
-}
-
-/// A record found by its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimestampedOffset {
-    /// The record.
-    pub offset: Offset,
-    /// Its timestamp in milliseconds.
-    pub timestamp: i64,
-    /// The leader epoch of its batch.
-    pub leader_epoch: LeaderEpoch,
-}
-
-/// What was found when a log was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Where the log ends.
-    pub log_end: Offset,
-    /// Bytes whose batches were checked.
-    pub scanned_bytes: u64,
-    /// What was cut.
-    pub torn: Vec<TornTail>,
-}
-
-/// Bytes above the durable point that are not batches of this log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornTail {
-    /// The first offset that was not found.
-    pub from: Offset,
-    /// Bytes cut.
-    pub bytes: u64,
-    /// Where they are kept; `None` if they were all zero.
-    pub kept: Option<PathBuf>,
-}
-
-/// Whoever waits for a log to grow; waits no more when dropped.
-#[derive(Debug)]
-pub struct Parked {}
+pub use reading::{FirstBatch, ReadFrom, ReadSlice};
+pub use writing::{Acks, Append, Appended, Done, Leadership};
+use writing::{Queued, Writer};
 
 /// One partition's log.
-#[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    flusher: Arc<Flusher>,
+    dir: Arc<Path>,
+    config: LogConfig,
+    queue: Combiner<Queued>,
+    writer: Mutex<Writer>,
+    segments: SegmentList<Segment>,
+    tail: Arc<Tail>,
+    durability: Mutex<Durability>,
+    flushing: Mutex<()>,
+    /// Folders in which names were made that are not durable yet.
+    unsynced_dirs: Mutex<Vec<PathBuf>>,
+    /// The first write or flush that failed. Nothing is acknowledged after it.
+    failure: OnceLock<Arc<str>>,
+    /// A checkpoint will come due.
+    timer_set: AtomicBool,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.dir)
+            .field("offsets", &self.offsets())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Log {
-    /// Opens or creates a log and repairs what an unclean end left.
+    /// Opens or creates a log and repairs what an unclean end left. Blocks on the disk.
     ///
     /// # Errors
     /// When the system refuses to make, read or cut a file.
     pub fn open(options: OpenOptions) -> Result<(Arc<Self>, Recovery), OpenError> {
-        unimplemented!()
-    }
-
-    /// Queues a batch; if nobody leads, appends it and whatever else is queued. `done` is called when the
-    /// batch is as safe as it asks, maybe before this returns. `Some` if a turn ended with work left.
-    pub fn append(self: &Arc<Self>, append: Append, done: Done) -> Option<Leadership> {
-        unimplemented!()
+        let dir: Arc<Path> = Arc::from(options.dir.as_path());
+        let Recovered { partition, segments, active_since_ms, durable, unsynced_dirs, report } =
+            recover(&options, &dir)?;
+        let offsets = Offsets {
+            log_start: partition.log_start(),
+            high_watermark: partition.high_watermark(),
+            log_end: partition.log_end(),
+        };
+        let OpenOptions { disk, clock, flusher, mut config, .. } = options;
+        config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
+        let log = Arc::new(Self {
+            disk,
+            clock,
+            flusher,
+            dir,
+            config,
+            queue: Combiner::new(),
+            writer: Mutex::new(Writer::new(partition, segments.last().map(Arc::clone), active_since_ms)),
+            segments: SegmentList::new(segments),
+            tail: Arc::new(Tail::new(offsets)),
+            durability: Mutex::new(Durability::at(durable)),
+            flushing: Mutex::new(()),
+            unsynced_dirs: Mutex::new(unsynced_dirs),
+            failure: OnceLock::new(),
+            timer_set: AtomicBool::new(false),
+        });
+        if durable < offsets.log_end {
+            log.set_timer();
+        }
+        Ok((log, report))
     }
 
     /// The bounds of the log now.
     #[must_use]
     pub fn offsets(&self) -> Offsets {
-        unimplemented!()
+        self.tail.offsets()
     }
 
-    /// Finds batches to send; never beyond the high watermark.
-    ///
-    /// # Errors
-    /// When the offset is not in the log, or its bytes cannot be read.
-    pub fn read(&self, from: ReadFrom) -> Result<ReadSlice, ReadError> {
-        unimplemented!()
+    /// Wakes `waker` once when the high watermark is beyond `beyond`, or the log closes or is deleted; at
+    /// once if it is so already.
+    pub fn park(&self, waker: &Waker, beyond: Offset) -> Parked {
+        self.tail.park(waker, beyond)
     }
 
-    /// The first record at or after a time.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
-    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
-        unimplemented!()
-    }
-
-    /// The first record that has the largest timestamp of all.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
-    pub fn max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
-        unimplemented!()
-    }
-
-    /// The largest epoch at most `epoch`, and where it ended.
+    /// The largest epoch at most `epoch` that wrote here, and the offset where it ended. An epoch older than
+    /// all that are known ended where the first of those began; one that is newer has no end.
     #[must_use]
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        unimplemented!()
-    }
-
-    /// Moves the log start, durably, and returns it. `None` means the high watermark. Blocks on the disk.
-    ///
-    /// # Errors
-    /// When `before` lies beyond the high watermark, or the disk fails.
-    pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, DeleteRecordsError> {
-        unimplemented!()
-    }
-
-    /// Wakes `waker` once when the high watermark is beyond `beyond`, or the log closes; at once if it is so
-    /// already.
-    #[must_use]
-    pub fn park(&self, waker: &Waker, beyond: Offset) -> Parked {
-        unimplemented!()
-    }
-
-    /// Makes everything written so far durable. Blocks on the disk.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn flush(&self) -> Result<(), FlushError> {
-        unimplemented!()
-    }
-
-    /// Flushes and closes: the next open needs no scan. Blocks on the disk.
-    ///
-    /// # Errors
-    /// When the disk fails; the next open scans then.
-    pub fn close(&self) -> Result<(), FlushError> {
-        unimplemented!()
-    }
-
-    /// Closes and removes everything; waiters are woken. Blocks on the disk.
-    pub fn delete(&self) {
-        unimplemented!()
+        let ended = self.writer.lock().partition().end_offset_for_epoch(epoch)?;
+        Some((ended.epoch, ended.offset))
     }
 
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        unimplemented!()
+        self.segments.all().iter().map(|segment| segment.extent().bytes).sum()
     }
 
-    /// Segments, the active one included.
+    /// How many segments there are, the active one included.
     #[must_use]
     pub fn segment_count(&self) -> usize {
-        unimplemented!()
+        self.segments.all().len()
     }
 
     /// Whether a write or flush failed: the log takes no writes until it is reopened.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        unimplemented!()
+        self.failure.get().is_some()
+    }
+
+    fn as_flush(self: &Arc<Self>) -> Arc<dyn Flush> {
+        Arc::clone(self) as Arc<dyn Flush>
     }
 }

@@ -54,7 +54,9 @@ pub enum AppendError {
         segment_bytes: u64,
     },
     /// A write or a flush failed, now or before. The log takes no more writes until it is reopened.
-    #[error("the storage of this partition failed ({reason}); it takes no writes until the broker is restarted")]
+    #[error(
+        "the storage of this partition failed ({reason}); it takes no writes until the broker is restarted"
+    )]
     StorageFailed {
         /// What the system said.
         reason: Arc<str>,
@@ -68,7 +70,9 @@ pub enum AppendError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlushError {
     /// A write or a flush failed, now or before.
-    #[error("the storage of this partition failed ({reason}); what was not acknowledged as durable may be lost")]
+    #[error(
+        "the storage of this partition failed ({reason}); what was not acknowledged as durable may be lost"
+    )]
     StorageFailed {
         /// What the system said.
         reason: Arc<str>,
@@ -90,7 +94,9 @@ pub enum ReadError {
         held: Range<Offset>,
     },
     /// The bytes on disk are not a batch.
-    #[error("the bytes at position {position} of {file} are not a record batch; offset {offset} cannot be read")]
+    #[error(
+        "the bytes at position {position} of {file} are not a record batch; offset {offset} cannot be read"
+    )]
     Corrupt {
         /// The offset asked for.
         offset: Offset,

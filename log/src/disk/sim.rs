@@ -1,0 +1,462 @@
+//! A disk in memory that loses what a real one may lose.
+//!
+//! Every file has what the process sees and what would survive; every folder's names too. A write reaches
+//! the second only by `sync_data`, a name only by `sync_dir`. A power cut keeps what survived and, if asked
+//! to be nasty, a random part of the rest: whole writes, torn ones, later ones without earlier ones. A failed
+//! sync drops what it should have written and says nothing about it the next time, as Linux does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Disk, DiskFile, IfMissing};
+
+/// The unit in which a write can be torn.
+const SECTOR_BYTES: usize = 512;
+
+/// What a power cut leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerCut {
+    /// Nothing.
+    LosesUnsynced,
+    /// A part that the seed chooses, in any order and torn.
+    KeepsSome {
+        /// Chooses the part.
+        seed: u64,
+    },
+}
+
+/// A file system in memory. Clones share it.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+#[derive(Debug)]
+enum Unsynced {
+    Write { position: usize, bytes: Vec<u8> },
+    Truncate { bytes: usize },
+}
+
+impl Unsynced {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { position, bytes } => {
+                let end = position + bytes.len();
+                content.resize(content.len().max(end), 0);
+                content[*position..end].copy_from_slice(bytes);
+            }
+            Self::Truncate { bytes } => content.resize(*bytes, 0),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+}
+
+#[derive(Debug)]
+struct World {
+    seen: BTreeMap<PathBuf, Node>,
+    durable: BTreeMap<PathBuf, Node>,
+    inodes: Vec<Inode>,
+    /// Handles from before a power cut are dead.
+    boot: u64,
+    /// Calls that change something, so far.
+    changes: u64,
+    power_fails_at: Option<u64>,
+    failing_sync: Option<u64>,
+    failing_write: Option<u64>,
+    syncs_lie: bool,
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk with a root folder.
+    #[must_use]
+    pub fn new() -> Self {
+        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir)]);
+        let world = World {
+            seen: root.clone(),
+            durable: root,
+            inodes: Vec::new(),
+            boot: 0,
+            changes: 0,
+            power_fails_at: None,
+            failing_sync: None,
+            failing_write: None,
+            syncs_lie: false,
+        };
+        Self { world: Arc::new(Mutex::new(world)) }
+    }
+
+    /// Calls so far that changed something or made it durable.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.world.lock().changes
+    }
+
+    /// The power fails in the middle of the change of this number, counted as `changes` does. Every call
+    /// fails from then on, until `power_cut` has been called.
+    pub fn fail_power_at(&self, change: u64) {
+        self.world.lock().power_fails_at = Some(change);
+    }
+
+    /// Takes the power away and gives it back. Open files are gone.
+    pub fn power_cut(&self, cut: PowerCut) {
+        let world = &mut *self.world.lock();
+        world.boot += 1;
+        world.power_fails_at = None;
+        world.failing_sync = None;
+        world.failing_write = None;
+        let mut dice = match cut {
+            PowerCut::LosesUnsynced => None,
+            PowerCut::KeepsSome { seed } => Some(Dice(seed)),
+        };
+        for inode in &mut world.inodes {
+            let mut content = inode.durable.clone();
+            for change in inode.unsynced.drain(..) {
+                if let Some(change) = dice.as_mut().and_then(|dice| dice.survives(change)) {
+                    change.apply(&mut content);
+                }
+            }
+            inode.seen.clone_from(&content);
+            inode.durable = content;
+        }
+        let mut names = world.durable.clone();
+        if let Some(dice) = &mut dice {
+            let (seen, durable) = (&world.seen, &world.durable);
+            let paths: std::collections::BTreeSet<_> = seen.keys().chain(durable.keys()).collect();
+            for path in paths.into_iter().filter(|path| seen.get(*path) != durable.get(*path)) {
+                let keep = if dice.flip() { seen.get(path) } else { durable.get(path) };
+                match keep {
+                    Some(node) => names.insert(path.clone(), *node),
+                    None => names.remove(path),
+                };
+            }
+        }
+        // What lies in a folder that is gone is gone too.
+        let folders = names.clone();
+        names.retain(|path, _| path.parent().is_none_or(|parent| folders.get(parent) == Some(&Node::Dir)));
+        world.seen.clone_from(&names);
+        world.durable = names;
+    }
+
+    /// The sync of this number, counted from 0 from now on, fails, and what it should have made durable is
+    /// lost without further notice.
+    pub fn fail_sync(&self, nth: u64) {
+        self.world.lock().failing_sync = Some(nth);
+    }
+
+    /// The write of this number, counted from 0 from now on, fails half way.
+    pub fn fail_write(&self, nth: u64) {
+        self.world.lock().failing_write = Some(nth);
+    }
+
+    /// Syncs do nothing and report success: a fault to show that a test would notice.
+    pub fn make_syncs_lie(&self) {
+        self.world.lock().syncs_lie = true;
+    }
+
+    /// The bytes of a file as the process sees them.
+    #[must_use]
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let world = self.world.lock();
+        match world.seen.get(path)? {
+            Node::File(inode) => Some(world.inodes[*inode].seen.clone()),
+            Node::Dir => None,
+        }
+    }
+
+    /// Replaces the bytes of a file, durably, as damage from outside would.
+    pub fn overwrite(&self, path: &Path, content: &[u8]) {
+        let mut world = self.world.lock();
+        if let Some(Node::File(inode)) = world.seen.get(path).copied() {
+            let inode = &mut world.inodes[inode];
+            inode.seen = content.to_vec();
+            inode.durable = content.to_vec();
+            inode.unsynced.clear();
+        }
+    }
+}
+
+/// A small generator: tests print its seed.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    /// Splitmix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn flip(&mut self) -> bool {
+        self.next() & 1 == 0
+    }
+
+    /// The change, whole or torn, or nothing.
+    fn survives(&mut self, change: Unsynced) -> Option<Unsynced> {
+        match (self.next() % 3, change) {
+            (0, _) => None,
+            (1, Unsynced::Write { position, mut bytes }) => {
+                let sectors = bytes.len().div_ceil(SECTOR_BYTES) as u64;
+                let kept = usize::try_from(self.next() % (sectors + 1)).expect("small") * SECTOR_BYTES;
+                bytes.truncate(kept);
+                Some(Unsynced::Write { position, bytes })
+            }
+            (_, change) => Some(change),
+        }
+    }
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl World {
+    /// Counts a change. `Err` if the power is off, or fails now.
+    fn change(&mut self) -> io::Result<()> {
+        self.changes += 1;
+        match self.power_fails_at {
+            Some(at) if self.changes > at => Err(power_is_off()),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_on(&self) -> io::Result<()> {
+        match self.power_fails_at {
+            Some(at) if self.changes > at => Err(power_is_off()),
+            _ => Ok(()),
+        }
+    }
+
+    fn node(&self, path: &Path) -> io::Result<Node> {
+        self.seen.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn parent_is_there(&self, path: &Path) -> io::Result<()> {
+        match path.parent().map(|parent| self.node(parent)) {
+            Some(Ok(Node::Dir)) => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.is_on()?;
+        if world.seen.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        world.parent_is_there(path)?;
+        world.change()?;
+        world.seen.insert(path.to_owned(), Node::Dir);
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let world = self.world.lock();
+        world.is_on()?;
+        world.node(dir)?;
+        let names = world.seen.keys().filter(|path| path.parent() == Some(dir));
+        Ok(names.filter_map(|path| path.file_name().map(OsString::from)).collect())
+    }
+
+    fn open(&self, path: &Path, missing: IfMissing) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.world.lock();
+        world.is_on()?;
+        let inode = match (world.node(path), missing) {
+            (Ok(Node::File(inode)), _) => inode,
+            (Ok(Node::Dir), _) => return Err(io::ErrorKind::IsADirectory.into()),
+            (Err(error), IfMissing::Fail) => return Err(error),
+            (Err(_), IfMissing::Create) => {
+                world.parent_is_there(path)?;
+                world.change()?;
+                world.inodes.push(Inode::default());
+                let inode = world.inodes.len() - 1;
+                world.seen.insert(path.to_owned(), Node::File(inode));
+                inode
+            }
+        };
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, boot: world.boot }))
+    }
+
+    fn file_bytes(&self, path: &Path) -> io::Result<u64> {
+        let world = self.world.lock();
+        world.is_on()?;
+        match world.node(path)? {
+            Node::File(inode) => Ok(world.inodes[inode].seen.len() as u64),
+            Node::Dir => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.change()?;
+        let node = world.node(from)?;
+        world.seen.remove(from);
+        world.seen.insert(to.to_owned(), node);
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.change()?;
+        world.seen.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.change()?;
+        world.node(path)?;
+        world.seen.retain(|held, _| !held.starts_with(path));
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.change()?;
+        world.node(path)?;
+        if !world.syncs_lie {
+            let in_dir = |held: &PathBuf| held.parent() == Some(path);
+            world.durable.retain(|held, _| !in_dir(held));
+            let names: Vec<_> = world.seen.iter().filter(|(held, _)| in_dir(held)).collect();
+            let names: Vec<_> = names.into_iter().map(|(held, node)| (held.clone(), *node)).collect();
+            world.durable.extend(names);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    inode: usize,
+    boot: u64,
+}
+
+impl SimFile {
+    fn with<T>(&self, act: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
+        let world = &mut *self.disk.world.lock();
+        match world.boot == self.boot {
+            true => act(world),
+            false => Err(power_is_off()),
+        }
+    }
+}
+
+fn counts_down(nth: &mut Option<u64>) -> bool {
+    match nth {
+        Some(0) => nth.take().is_some(),
+        Some(left) => {
+            *left -= 1;
+            false
+        }
+        None => false,
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.with(|world| {
+            world.is_on()?;
+            let content = &world.inodes[self.inode].seen;
+            let from = usize::try_from(position).map_or(content.len(), |at| at.min(content.len()));
+            let bytes = buffer.len().min(content.len() - from);
+            buffer[..bytes].copy_from_slice(&content[from..from + bytes]);
+            Ok(bytes)
+        })
+    }
+
+    fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.with(|world| {
+            world.is_on()?;
+            let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            let powered = world.change();
+            let fails = counts_down(&mut world.failing_write);
+            if fails {
+                bytes.truncate(bytes.len() / 2);
+            }
+            // What is cut off by the power may have been written, in whole or in part.
+            let position = usize::try_from(position).expect("small in tests");
+            let write = Unsynced::Write { position, bytes };
+            let inode = &mut world.inodes[self.inode];
+            write.apply(&mut inode.seen);
+            inode.unsynced.push(write);
+            powered?;
+            if fails { Err(io::Error::other("injected write error")) } else { Ok(()) }
+        })
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.with(|world| {
+            world.is_on()?;
+            world.change()?;
+            let cut = Unsynced::Truncate { bytes: usize::try_from(bytes).expect("small in tests") };
+            let inode = &mut world.inodes[self.inode];
+            cut.apply(&mut inode.seen);
+            inode.unsynced.push(cut);
+            Ok(())
+        })
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        self.with(|world| {
+            world.is_on()?;
+            Ok(world.inodes[self.inode].seen.len() as u64)
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|world| {
+            world.change()?;
+            let (fails, lies) = (counts_down(&mut world.failing_sync), world.syncs_lie);
+            let inode = &mut world.inodes[self.inode];
+            if fails {
+                inode.unsynced.clear();
+                return Err(io::Error::other("injected sync error"));
+            }
+            if !lies {
+                inode.durable.clone_from(&inode.seen);
+                inode.unsynced.clear();
+            }
+            Ok(())
+        })
+    }
+
+    fn is_resident(&self, _position: u64, _bytes: usize) -> bool {
+        true
+    }
+
+    fn bring_in(&self, _position: u64, _bytes: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn as_file(&self) -> Option<&Arc<File>> {
+        None
+    }
+}

@@ -1,0 +1,148 @@
+//! Deleting: records from the front, from the end, and the whole log.
+
+use std::io;
+use std::sync::Arc;
+
+use super::writing::Writer;
+use super::{DeleteRecordsError, FlushError, Log, OpenError};
+use crate::config::{CleanStart, OpenOptions};
+use crate::ids::Offset;
+use crate::recovery::recover;
+use crate::segment::Segment;
+use crate::segment_list::Based;
+use crate::snapshot;
+use crate::tail::Offsets;
+
+impl Log {
+    /// Moves the log start to `before`, durably, and returns where it is now; `None` means the high
+    /// watermark. A start that has already passed stays. Segments that are left without a record are
+    /// removed; the active one stays. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When `before` lies beyond the high watermark, the disk fails, or the log is closed. Nothing is deleted
+    /// then.
+    pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, DeleteRecordsError> {
+        let _flushing = self.flushing.lock();
+        self.takes_writes()?;
+        let Offsets { log_start, high_watermark, .. } = self.offsets();
+        let before = before.unwrap_or(high_watermark);
+        if before > high_watermark || before < Offset::default() {
+            return Err(DeleteRecordsError::OutOfRange { before, high_watermark });
+        }
+        if before <= log_start {
+            return Ok(log_start);
+        }
+        // The start is remembered before anything is removed: a crash in between leaves files that the
+        // next open removes, never a start that points to removed ones.
+        let mut snapshot = self.take_snapshot();
+        snapshot.partition.raise_log_start(before);
+        let keep_from = snapshot.segments.partition_point(|segment| segment.base <= before).saturating_sub(1);
+        snapshot.segments.drain(..keep_from);
+        self.sync()?;
+        self.save(&snapshot)?;
+        let removed = {
+            let mut writer = self.writer.lock();
+            writer.partition_mut().raise_log_start(before);
+            self.publish(&writer);
+            self.drop_segments_before(before)
+        };
+        for segment in removed {
+            if let Err(error) = segment.remove() {
+                tracing::warn!(?segment, %error, "a deleted segment is left behind until the next start");
+            }
+        }
+        Ok(before)
+    }
+
+    /// Takes away every batch that ends beyond `to`, durably, and returns where the log ends now. For a replica
+    /// whose leader has other batches there: a leader never takes back what it has shown. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails or the log is closed.
+    pub fn truncate(&self, to: Offset) -> Result<Offset, FlushError> {
+        let _flushing = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        self.takes_writes()?;
+        if to >= writer.partition().log_end() {
+            return Ok(writer.partition().log_end());
+        }
+        let end = match self.cut(to.max(writer.partition().log_start()), &mut writer) {
+            Ok(end) => end,
+            Err(error) => {
+                self.note_failure("cut", &io::Error::other(error));
+                return Err(self.takes_writes().expect_err("it was just noted"));
+            }
+        };
+        self.durability.lock().cut(end);
+        self.publish(&writer);
+        Ok(end)
+    }
+
+    /// Cuts the files, the newest first, so that a crash leaves a longer log and never a hole; then takes
+    /// up what is left as if the log were opened.
+    fn cut(&self, to: Offset, writer: &mut Writer) -> Result<Offset, OpenError> {
+        let failed = |error| OpenError::Io { action: "cut", path: self.dir.to_path_buf(), error };
+        snapshot::remove_beyond(&*self.disk, &self.dir, to).map_err(failed)?;
+        for segment in self.segments.all().iter().rev() {
+            let is_first = segment.base() == self.segments.all()[0].base();
+            if segment.base() >= to && !is_first {
+                segment.remove().and_then(|()| self.disk.sync_dir(&self.dir)).map_err(failed)?;
+                continue;
+            }
+            let position = segment.position_of(to).map_err(|error| failed(io::Error::other(error)))?;
+            segment.cut(position).map_err(failed)?;
+            break;
+        }
+        let options = OpenOptions {
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            flusher: Arc::clone(&self.flusher),
+            dir: self.dir.to_path_buf(),
+            config: self.config.clone(),
+            leader_epoch: writer.partition().leader_epoch(),
+            clean: CleanStart::Yes,
+        };
+        let recovered = recover(&options, &self.dir)?;
+        let end = recovered.partition.log_end();
+        writer.replace(
+            recovered.partition,
+            recovered.segments.last().map(Arc::clone),
+            recovered.active_since_ms,
+        );
+        self.segments.replace(recovered.segments);
+        Ok(end)
+    }
+
+    fn publish(&self, writer: &Writer) {
+        let partition = writer.partition();
+        self.tail.publish(Offsets {
+            log_start: partition.log_start(),
+            high_watermark: partition.high_watermark(),
+            log_end: partition.log_end(),
+        });
+    }
+
+    /// Takes segments out of the list that end at or before `offset`. The caller holds the writer.
+    fn drop_segments_before(&self, offset: Offset) -> Vec<Arc<Segment>> {
+        let all = self.segments.all();
+        let keep_from = all.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
+        if keep_from > 0 {
+            self.segments.replace(all[keep_from..].to_vec());
+        }
+        all[..keep_from].to_vec()
+    }
+
+    /// Closes the log and removes its folder. Whoever is parked or waits for an append is told. Readers that
+    /// hold a slice can finish. Blocks on the disk.
+    pub fn delete(&self) {
+        let _flushing = self.flushing.lock();
+        {
+            let _writer = self.writer.lock();
+            self.tail.close();
+        }
+        self.fail_waiters();
+        if let Err(error) = self.disk.remove_dir(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "a deleted partition's folder is left behind");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Who waits for the disk, and what happens when it answers or fails.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::writing::Settled;
+use super::{Acks, AppendError, FlushError, Log};
+use crate::flusher::{Again, Flush};
+use crate::ids::Offset;
+use crate::segment_list::Based;
+use crate::snapshot::Snapshot;
+
+/// How far the log is durable, and who waits for more.
+pub(super) struct Durability {
+    /// Everything below it was synced by this process, or was known to be.
+    point: Offset,
+    /// Ordered by `until`.
+    waiters: VecDeque<Settled>,
+    checkpoint_is_due: bool,
+    /// The flusher has this log in its queue, or is at it.
+    scheduled: bool,
+}
+
+impl Durability {
+    pub(super) fn at(point: Offset) -> Self {
+        Self { point, waiters: VecDeque::new(), checkpoint_is_due: false, scheduled: false }
+    }
+
+    /// The log was cut at `end`.
+    pub(super) fn cut(&mut self, end: Offset) {
+        self.point = self.point.min(end);
+    }
+
+    /// Whether the log has to be handed to the flusher.
+    fn must_schedule(&mut self) -> bool {
+        let work = !self.waiters.is_empty() || self.checkpoint_is_due;
+        let schedule = work && !self.scheduled;
+        self.scheduled |= work;
+        schedule
+    }
+}
+
+impl Log {
+    /// `Err` once the log has failed or is closed.
+    pub(super) fn takes_writes(&self) -> Result<(), FlushError> {
+        self.has_not_failed()?;
+        match self.tail.is_closed() {
+            true => Err(FlushError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    fn has_not_failed(&self) -> Result<(), FlushError> {
+        match self.failure.get() {
+            Some(reason) => Err(FlushError::StorageFailed { reason: Arc::clone(reason) }),
+            None => Ok(()),
+        }
+    }
+
+    /// The log takes no more writes. Who waits is told by `settle` or `fail_waiters`, outside the locks.
+    pub(super) fn note_failure(&self, action: &str, error: &io::Error) {
+        let reason = format!("cannot {action} {}: {error}", self.dir.display());
+        if self.failure.set(reason.as_str().into()).is_ok() {
+            tracing::error!("{reason}; this partition takes no writes until the broker is restarted");
+        }
+    }
+
+    /// Answers what is as safe as it asks and lets the rest wait for the disk.
+    pub(super) fn settle(self: &Arc<Self>, settled: Vec<Settled>) {
+        if self.is_failed() {
+            self.refuse(settled);
+            self.fail_waiters();
+            return;
+        }
+        if settled.iter().all(|one| one.acks == Acks::Written) {
+            return answer(settled);
+        }
+        let (mut ready, mut failed) = (Vec::new(), Vec::new());
+        let must_schedule = {
+            let mut durability = self.durability.lock();
+            for one in settled {
+                if one.acks == Acks::Written || one.until <= durability.point {
+                    ready.push(one);
+                } else if self.takes_writes().is_err() {
+                    failed.push(one);
+                } else {
+                    let behind = durability.waiters.partition_point(|waiter| waiter.until <= one.until);
+                    durability.waiters.insert(behind, one);
+                }
+            }
+            durability.must_schedule()
+        };
+        answer(ready);
+        self.refuse(failed);
+        if must_schedule {
+            self.flusher.schedule(self.as_flush());
+        }
+    }
+
+    /// Tells everybody in the list that the log failed or closed.
+    fn refuse(&self, settled: Vec<Settled>) {
+        let error = self.takes_writes().err().map_or(AppendError::Closed, AppendError::from);
+        for one in settled {
+            (one.done)(Err(error.clone()));
+        }
+    }
+
+    pub(super) fn fail_waiters(&self) {
+        let waiters = std::mem::take(&mut self.durability.lock().waiters);
+        self.refuse(waiters.into());
+    }
+
+    /// Has the flusher move the durable point.
+    pub(super) fn request_checkpoint(self: &Arc<Self>) {
+        let must_schedule = {
+            let mut durability = self.durability.lock();
+            durability.checkpoint_is_due = true;
+            durability.must_schedule()
+        };
+        if must_schedule {
+            self.flusher.schedule(self.as_flush());
+        }
+    }
+
+    /// Makes sure that a checkpoint comes due in a while.
+    pub(super) fn set_timer(self: &Arc<Self>) {
+        if !self.timer_set.load(Relaxed) && !self.timer_set.swap(true, Relaxed) {
+            self.flusher.schedule_after(&self.as_flush(), self.config.checkpoint_interval);
+        }
+    }
+
+    /// Makes everything written so far durable. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, now or before, or the log is closed.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        let _flushing = self.flushing.lock();
+        self.takes_writes()?;
+        self.sync()
+    }
+
+    /// Makes everything written so far durable and remembers it: recovery starts there. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, now or before, or the log is closed.
+    pub fn checkpoint(&self) -> Result<(), FlushError> {
+        let _flushing = self.flushing.lock();
+        self.takes_writes()?;
+        let snapshot = self.take_snapshot();
+        self.sync()?;
+        self.save(&snapshot)
+    }
+
+    /// Flushes and closes: the next open needs no scan. Whoever is parked is woken. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, now or before: the next open scans then. When the log was closed before.
+    pub fn close(&self) -> Result<(), FlushError> {
+        let _flushing = self.flushing.lock();
+        {
+            let writer = self.writer.lock();
+            if self.tail.is_closed() {
+                return Err(FlushError::Closed);
+            }
+            writer.seal();
+            self.tail.close();
+        }
+        let closed = self.has_not_failed().and_then(|()| {
+            let snapshot = self.take_snapshot();
+            self.sync()?;
+            self.save(&snapshot)?;
+            self.finish_indexes(1)
+        });
+        self.fail_waiters();
+        closed
+    }
+
+    pub(super) fn take_snapshot(&self) -> Snapshot {
+        let expiration_ms = i64::try_from(self.config.producer_expiration.as_millis()).unwrap_or(i64::MAX);
+        let silent_since_ms = self.clock.now_ms().saturating_sub(expiration_ms);
+        let mut writer = self.writer.lock();
+        writer.partition_mut().expire_producers(silent_since_ms, self.config.producers_max);
+        writer.snapshot(&self.segments)
+    }
+
+    /// Syncs what is written and answers who waits for it. The caller holds `flushing`.
+    pub(super) fn sync(&self) -> Result<(), FlushError> {
+        self.has_not_failed()?;
+        // Read before the segments and folders: what ends here lies in those that are found below.
+        let target = self.tail.log_end();
+        let from = self.durability.lock().point;
+        let dirs = std::mem::take(&mut *self.unsynced_dirs.lock());
+        for segment in self.segments.all().iter().rev() {
+            if segment.extent().end <= from {
+                break;
+            }
+            if segment.base() < target
+                && let Err(error) = segment.sync()
+            {
+                return Err(self.fail("sync a segment in", &error));
+            }
+        }
+        for (at, dir) in dirs.iter().enumerate() {
+            if !dirs[..at].contains(dir)
+                && let Err(error) = self.disk.sync_dir(dir)
+            {
+                return Err(self.fail("sync a folder of", &error));
+            }
+        }
+        let ready = {
+            let mut durability = self.durability.lock();
+            durability.point = durability.point.max(target);
+            let ready = durability.waiters.partition_point(|waiter| waiter.until <= target);
+            durability.waiters.drain(..ready).collect()
+        };
+        answer(ready);
+        Ok(())
+    }
+
+    /// A failed sync is final: what the system has dropped it will not report a second time.
+    fn fail(&self, action: &str, error: &io::Error) -> FlushError {
+        self.note_failure(action, error);
+        self.fail_waiters();
+        self.has_not_failed().expect_err("it was just noted")
+    }
+
+    /// Writes a snapshot whose batches are durable. The log goes on without it: recovery reads more then.
+    pub(super) fn save(&self, snapshot: &Snapshot) -> Result<(), FlushError> {
+        let saved = self.finish_indexes(0).and_then(|()| {
+            snapshot
+                .write(&*self.disk, &self.dir)
+                .map_err(|error| self.unsaved("write a snapshot in", &error))
+        });
+        saved.inspect_err(|error| tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint"))
+    }
+
+    /// Spills the indexes, and finishes those of sealed segments and of the last `active`.
+    fn finish_indexes(&self, active: usize) -> Result<(), FlushError> {
+        let segments = self.segments.all();
+        let sealed = segments.len() - 1 + active;
+        for (at, segment) in segments.iter().enumerate() {
+            if segment.index().pending() > 0 {
+                segment.index().spill(segment).map_err(|error| self.unsaved("write an index in", &error))?;
+            }
+            if at < sealed {
+                segment.index().finish(segment).map_err(|error| self.unsaved("write an index in", &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unsaved(&self, action: &str, error: &io::Error) -> FlushError {
+        FlushError::StorageFailed {
+            reason: format!("cannot {action} {}: {error}", self.dir.display()).into(),
+        }
+    }
+}
+
+impl Flush for Log {
+    fn flush_turn(&self) -> Again {
+        let checkpoint_is_due = std::mem::take(&mut self.durability.lock().checkpoint_is_due);
+        let flushed = if checkpoint_is_due { self.checkpoint() } else { self.flush() };
+        if flushed.is_err() && self.takes_writes().is_err() {
+            self.fail_waiters();
+        }
+        let mut durability = self.durability.lock();
+        match durability.waiters.is_empty() && !durability.checkpoint_is_due {
+            true => {
+                durability.scheduled = false;
+                Again::No
+            }
+            false => Again::Yes,
+        }
+    }
+
+    fn on_due(self: Arc<Self>) {
+        self.timer_set.store(false, Relaxed);
+        if self.takes_writes().is_ok() {
+            self.request_checkpoint();
+        }
+    }
+}
+
+fn answer(settled: Vec<Settled>) {
+    for one in settled {
+        (one.done)(one.result);
+    }
+}

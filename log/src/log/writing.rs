@@ -1,0 +1,359 @@
+//! Appending: one leader at a time takes what is queued, judges it and writes it with one `pwritev`.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_protocol::records::BatchHeader;
+
+use super::{AppendError, Log};
+use crate::combiner::Role;
+use crate::ids::Offset;
+use crate::partition::{NO_TIMESTAMP, Partition, Rejection, Verdict, append_time};
+use crate::segment::{OFFSET_ENTRY_BYTES, Placed, Segment};
+use crate::segment_list::{Based, SegmentList};
+use crate::snapshot::{SegmentRecord, Snapshot};
+use crate::tail::Offsets;
+
+/// A turn of the leader ends after this many batches or bytes: it appends for others, but not for ever.
+const TURN_BATCHES: usize = 64;
+const TURN_BYTES: usize = 4 << 20;
+
+/// Bytes at the front of a batch that the log writes itself: base offset, length, leader epoch. The CRC
+/// does not cover them.
+const PREFIX_BYTES: usize = 16;
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// After `write`: a killed process loses nothing, a power cut may.
+    Written,
+    /// After `fdatasync`.
+    Durable,
+}
+
+/// One batch to append.
+#[derive(Debug)]
+pub struct Append {
+    /// Exactly one batch, checked; its base offset and leader epoch are replaced on the way to the disk.
+    pub batch: Bytes,
+    /// Its header.
+    pub header: BatchHeader,
+    /// When it is answered.
+    pub acks: Acks,
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record; of the original's, if it was a duplicate.
+    pub base_offset: Offset,
+    /// The log append time in milliseconds, or -1 if the records keep their producer's.
+    pub timestamp: i64,
+    /// Where the log starts.
+    pub log_start: Offset,
+}
+
+/// Called once when an append is settled, on whatever thread settled it. It must
+/// not call back into the log.
+pub type Done = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
+
+/// An append that waits for a leader.
+pub(super) struct Queued {
+    append: Append,
+    done: Done,
+}
+
+impl fmt::Debug for Queued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queued").field("append", &self.append).finish_non_exhaustive()
+    }
+}
+
+/// An append that was judged. Its answer rests on batches that end at `until`: it may not be given before
+/// those are as safe as `acks` says, or a crash could leave an answer without its evidence.
+pub(super) struct Settled {
+    pub(super) until: Offset,
+    pub(super) acks: Acks,
+    pub(super) result: Result<Appended, AppendError>,
+    pub(super) done: Done,
+}
+
+/// The right, and the duty, to append what others have queued. Dropping it does the duty on the spot.
+#[derive(Debug)]
+pub struct Leadership {
+    log: Option<Arc<Log>>,
+}
+
+impl Leadership {
+    /// Takes one bounded turn. `Some` if there is more to do.
+    #[must_use]
+    pub fn lead(mut self) -> Option<Self> {
+        self.log.take().and_then(|log| log.lead())
+    }
+}
+
+impl Drop for Leadership {
+    fn drop(&mut self) {
+        while let Some(log) = self.log.take() {
+            let mut more = log.lead();
+            self.log = more.as_mut().and_then(|leadership| leadership.log.take());
+        }
+    }
+}
+
+/// What is left of a turn.
+struct Budget {
+    batches: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    const TURN: Self = Self { batches: TURN_BATCHES, bytes: TURN_BYTES };
+
+    fn is_spent(&self) -> bool {
+        self.batches == 0 || self.bytes == 0
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.batches -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Accepted batches that go to the disk together.
+#[derive(Default)]
+struct Group {
+    prefixes: Vec<[u8; PREFIX_BYTES]>,
+    batches: Vec<Bytes>,
+    placed: Vec<Placed>,
+}
+
+/// The partition's state and the segment that grows.
+#[derive(Debug)]
+pub(super) struct Writer {
+    partition: Partition,
+    active: Arc<Segment>,
+    /// When the active segment got its first batch.
+    active_since_ms: i64,
+    /// Bytes since the last checkpoint.
+    unsaved_bytes: u64,
+}
+
+impl Writer {
+    pub(super) fn new(partition: Partition, active: Option<Arc<Segment>>, active_since_ms: i64) -> Self {
+        let active = active.expect("recovery leaves at least one segment");
+        Self { partition, active, active_since_ms, unsaved_bytes: 0 }
+    }
+
+    pub(super) fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    pub(super) fn partition_mut(&mut self) -> &mut Partition {
+        &mut self.partition
+    }
+
+    /// What a snapshot says if it is taken now. It is valid once all that is written now is durable.
+    pub(super) fn snapshot(&mut self, segments: &SegmentList<Segment>) -> Snapshot {
+        self.unsaved_bytes = 0;
+        let record = |segment: &Arc<Segment>| SegmentRecord {
+            base: segment.base(),
+            bytes: segment.extent().bytes,
+            index: segment.index().mark(),
+        };
+        Snapshot {
+            segments: segments.all().iter().map(record).collect(),
+            active_since_ms: self.active_since_ms,
+            partition: self.partition.clone(),
+        }
+    }
+
+    /// Starts over with what recovery found.
+    pub(super) fn replace(
+        &mut self,
+        partition: Partition,
+        active: Option<Arc<Segment>>,
+        active_since_ms: i64,
+    ) {
+        *self = Self::new(partition, active, active_since_ms);
+    }
+
+    /// No batch will follow in the active segment.
+    pub(super) fn seal(&self) {
+        self.active.index().seal();
+    }
+}
+
+impl Log {
+    /// Queues a batch; if nobody leads, appends it and whatever else is queued. `done` is called when the
+    /// batch is as safe as it asks, maybe before this returns. `Some` if the turn ended with work left:
+    /// then the caller has to see to it that somebody leads on.
+    pub fn append(self: &Arc<Self>, append: Append, done: Done) -> Option<Leadership> {
+        match self.queue.push(Queued { append, done }) {
+            Role::Leader => self.lead(),
+            Role::Follower => None,
+        }
+    }
+
+    fn lead(self: &Arc<Self>) -> Option<Leadership> {
+        let mut budget = Budget::TURN;
+        loop {
+            self.turn(&mut budget);
+            match (self.queue.release(), budget.is_spent()) {
+                (Role::Follower, _) => return None,
+                (Role::Leader, true) => return Some(Leadership { log: Some(Arc::clone(self)) }),
+                (Role::Leader, false) => {}
+            }
+        }
+    }
+
+    /// Appends what is queued, as far as the budget goes, and answers what can be answered.
+    fn turn(self: &Arc<Self>, budget: &mut Budget) {
+        let now_ms = self.clock.now_ms();
+        let mut settled = Vec::new();
+        let checkpoint_is_due = {
+            let mut writer = self.writer.lock();
+            let mut group = Group::default();
+            while !budget.is_spent() {
+                let Some(queued) = self.queue.take() else { break };
+                budget.spend(queued.append.batch.len());
+                settled.push(self.judge(&mut writer, &mut group, queued, now_ms));
+            }
+            self.write(&mut writer, &mut group);
+            writer.unsaved_bytes >= self.config.checkpoint_bytes
+        };
+        self.settle(settled);
+        if checkpoint_is_due {
+            self.request_checkpoint();
+        } else {
+            self.set_timer();
+        }
+    }
+
+    fn judge(&self, writer: &mut Writer, group: &mut Group, queued: Queued, now_ms: i64) -> Settled {
+        let Queued { append: Append { batch, header, acks }, done } = queued;
+        let refuse = |error| (Offset::default(), Err(error));
+        let log_start = writer.partition.log_start();
+        let bytes = batch.len() as u64;
+        assert!(bytes == header.size_in_bytes() as u64, "an append is exactly one batch");
+        let (until, result) = if let Err(error) = self.takes_writes() {
+            refuse(error.into())
+        } else if bytes > self.config.segment_bytes {
+            refuse(AppendError::LargerThanSegment { bytes, segment_bytes: self.config.segment_bytes })
+        } else {
+            match writer.partition.on_append(&header, now_ms) {
+                Verdict::Accept { base_offset } => {
+                    self.place(writer, group, (batch, &header, base_offset), now_ms);
+                    let timestamp = append_time(&header);
+                    (writer.partition.log_end(), Ok(Appended { base_offset, timestamp, log_start }))
+                }
+                Verdict::Duplicate { base_offset, timestamp, end } => {
+                    (end, Ok(Appended { base_offset, timestamp, log_start }))
+                }
+                Verdict::Reject { why, seen } => (seen, Err(why.into())),
+            }
+        };
+        Settled { until, acks, result, done }
+    }
+
+    /// Finds room for an accepted batch, in a new segment if need be.
+    fn place(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        (batch, header, base_offset): (Bytes, &BatchHeader, Offset),
+        now_ms: i64,
+    ) {
+        let position = |writer: &Writer, group: &Group| {
+            group.placed.last().map_or(writer.active.extent().bytes, |last| last.position + last.bytes as u64)
+        };
+        let mut placed = Placed::new(header, base_offset, position(writer, group));
+        if self.must_roll(writer, group.placed.len(), &placed, now_ms) {
+            self.write(writer, group);
+            self.roll(writer, base_offset);
+            placed.position = 0;
+        }
+        if placed.position == 0 {
+            writer.active_since_ms = now_ms;
+        }
+        let mut prefix = [0; PREFIX_BYTES];
+        prefix[..8].copy_from_slice(&base_offset.get().to_be_bytes());
+        prefix[8..12].copy_from_slice(&header.batch_length.to_be_bytes());
+        prefix[12..].copy_from_slice(&writer.partition.leader_epoch().get().to_be_bytes());
+        group.prefixes.push(prefix);
+        group.batches.push(batch);
+        group.placed.push(placed);
+    }
+
+    fn must_roll(&self, writer: &Writer, grouped: usize, next: &Placed, now_ms: i64) -> bool {
+        let age_ms = now_ms.saturating_sub(writer.active_since_ms);
+        let oldest_ms = i64::try_from(self.config.segment_age.as_millis()).unwrap_or(i64::MAX);
+        let entries = (grouped + 1) * OFFSET_ENTRY_BYTES;
+        next.position > 0
+            && (next.position + next.bytes as u64 > self.config.segment_bytes
+                || (writer.active_since_ms != NO_TIMESTAMP && age_ms >= oldest_ms)
+                || writer.active.index().offset_index_bytes() + entries as u64 > self.config.index_bytes_max
+                || !writer.active.can_index(next.last_offset))
+    }
+
+    /// Writes what was placed, and shows it.
+    fn write(&self, writer: &mut Writer, group: &mut Group) {
+        let Group { prefixes, batches, placed } = std::mem::take(group);
+        let Some(last) = placed.last() else { return };
+        if self.is_failed() {
+            return;
+        }
+        let mut parts = Vec::with_capacity(2 * batches.len());
+        for (prefix, batch) in prefixes.iter().zip(&batches) {
+            parts.push(IoSlice::new(prefix));
+            parts.push(IoSlice::new(&batch[PREFIX_BYTES..]));
+        }
+        if let Err(error) = writer.active.append(&mut parts, &placed) {
+            self.note_failure("write to", &error);
+            return;
+        }
+        writer.unsaved_bytes += placed.iter().map(|batch| batch.bytes as u64).sum::<u64>();
+        // One node: what is written may be read. A cluster raises it when the others have it.
+        writer.partition.raise_high_watermark(last.last_offset.advance(1));
+        self.tail.publish(Offsets {
+            log_start: writer.partition.log_start(),
+            high_watermark: writer.partition.high_watermark(),
+            log_end: last.last_offset.advance(1),
+        });
+    }
+
+    /// Starts a new segment. The flusher finishes the old one.
+    fn roll(&self, writer: &mut Writer, base: Offset) {
+        writer.seal();
+        match self.new_segment(base) {
+            Ok(segment) => {
+                self.unsynced_dirs.lock().push(self.dir.to_path_buf());
+                writer.active = Arc::new(segment);
+                writer.active_since_ms = NO_TIMESTAMP;
+                // Due now, whatever was written.
+                writer.unsaved_bytes = self.config.checkpoint_bytes;
+                self.segments.push(Arc::clone(&writer.active));
+            }
+            Err(error) => self.note_failure("start a segment in", &error),
+        }
+    }
+
+    fn new_segment(&self, base: Offset) -> io::Result<Segment> {
+        Segment::create(&self.disk, &self.dir, base, self.config.index_interval_bytes)
+    }
+}
+
+impl From<Rejection> for AppendError {
+    fn from(why: Rejection) -> Self {
+        match why {
+            Rejection::OutOfOrderSequence { producer, expected, found } => {
+                Self::OutOfOrderSequence { producer, expected, found }
+            }
+            Rejection::InvalidProducerEpoch { producer, current, found } => {
+                Self::InvalidProducerEpoch { producer, current, found }
+            }
+        }
+    }
+}

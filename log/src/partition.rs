@@ -1,0 +1,163 @@
+//! A partition's rules as a pure state machine over batch headers: which offset a batch gets, whether it
+//! is a duplicate, who led when.
+//!
+//! Refuses to know bytes, files, clocks and threads. All of it can be rebuilt from a snapshot and the
+//! headers of the batches behind it, which is what recovery does.
+
+use millstream_protocol::records::{BatchHeader, TimestampType};
+
+use crate::ids::{LeaderEpoch, Offset, ProducerId};
+
+mod epochs;
+mod producers;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use epochs::{EpochHistory, EpochStart};
+pub(crate) use producers::{BatchMemo, Producer, Producers};
+
+/// No time: what Kafka says where there is none.
+pub(crate) const NO_TIMESTAMP: i64 = -1;
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is to be written at `base_offset`, and counts from now on.
+    Accept { base_offset: Offset },
+    /// It was accepted before, and its records end at `end`.
+    Duplicate { base_offset: Offset, timestamp: i64, end: Offset },
+    /// It must not be written. The batches that say so end at `seen`.
+    Reject { why: Rejection, seen: Offset },
+}
+
+/// Why a batch must not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    OutOfOrderSequence { producer: ProducerId, expected: i32, found: i32 },
+    InvalidProducerEpoch { producer: ProducerId, current: i16, found: i16 },
+}
+
+/// The state of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Partition {
+    log_start: Offset,
+    /// The next offset to be given. What lies below it may still be on its way to the disk.
+    log_end: Offset,
+    high_watermark: Offset,
+    leader_epoch: LeaderEpoch,
+    epochs: EpochHistory,
+    producers: Producers,
+}
+
+impl Partition {
+    /// An empty partition that starts at `start`.
+    pub(crate) fn starting_at(start: Offset) -> Self {
+        Self { log_start: start, log_end: start, high_watermark: start, ..Self::default() }
+    }
+
+    /// A partition as a snapshot taken at `log_end` describes it.
+    pub(crate) fn restore(
+        log_start: Offset,
+        log_end: Offset,
+        epochs: EpochHistory,
+        producers: Producers,
+    ) -> Self {
+        assert!(log_start <= log_end, "a snapshot whose log starts at {log_start} and ends at {log_end}");
+        let leader_epoch = epochs.latest().unwrap_or_default();
+        Self { log_start, log_end, high_watermark: log_end, leader_epoch, epochs, producers }
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    pub(crate) fn log_end(&self) -> Offset {
+        self.log_end
+    }
+
+    pub(crate) fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    pub(crate) fn epochs(&self) -> &EpochHistory {
+        &self.epochs
+    }
+
+    pub(crate) fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Judges a batch that wants to be appended; an accepted one counts as appended when this returns.
+    pub(crate) fn on_append(&mut self, header: &BatchHeader, now_ms: i64) -> Verdict {
+        let verdict = self.producers.judge(header, self.log_end);
+        if let Verdict::Accept { base_offset } = verdict {
+            self.count(header, base_offset, now_ms);
+        }
+        verdict
+    }
+
+    /// Takes up a batch that lies in the log. It was judged when it was written.
+    pub(crate) fn replay(&mut self, header: &BatchHeader, now_ms: i64) {
+        let base_offset = Offset::new(header.base_offset);
+        assert!(base_offset >= self.log_end, "replayed {base_offset} behind {}", self.log_end);
+        let epoch = LeaderEpoch::new(header.partition_leader_epoch);
+        self.epochs.begin(epoch, base_offset);
+        self.leader_epoch = self.leader_epoch.max(epoch);
+        self.count(header, base_offset, now_ms);
+        self.high_watermark = self.log_end;
+    }
+
+    fn count(&mut self, header: &BatchHeader, base_offset: Offset, now_ms: i64) {
+        assert!(header.last_offset_delta >= 0, "a batch without records reached the log");
+        self.log_end = base_offset.advance(i64::from(header.last_offset_delta) + 1);
+        self.producers.note(header, base_offset, now_ms);
+    }
+
+    /// Batches are written under this epoch from now on. An epoch that is not newer changes nothing.
+    pub(crate) fn lead(&mut self, epoch: LeaderEpoch) {
+        self.epochs.begin(epoch, self.log_end);
+        self.leader_epoch = self.leader_epoch.max(epoch);
+    }
+
+    /// Readers may see what lies below `to`.
+    pub(crate) fn raise_high_watermark(&mut self, to: Offset) {
+        assert!(to <= self.log_end, "high watermark {to} beyond the log end {}", self.log_end);
+        self.high_watermark = self.high_watermark.max(to);
+    }
+
+    /// Forgets what lies below `to`; a start that is not later changes nothing.
+    pub(crate) fn raise_log_start(&mut self, to: Offset) {
+        assert!(to <= self.high_watermark, "log start {to} beyond the high watermark");
+        self.log_start = self.log_start.max(to);
+        self.epochs.cut_before(self.log_start);
+    }
+
+    /// Leaves a hole: what lay between the end and `to` is lost, and its offsets are not given again.
+    pub(crate) fn skip_to(&mut self, to: Offset) {
+        assert!(to >= self.log_end, "the log cannot skip back from {} to {to}", self.log_end);
+        self.log_end = to;
+        self.high_watermark = to;
+    }
+
+    /// Forgets producers that were silent for long, or the most silent if there are too many.
+    pub(crate) fn expire_producers(&mut self, silent_since_ms: i64, keep_max: usize) {
+        self.producers.expire(silent_since_ms, keep_max);
+    }
+
+    /// The largest epoch at most `epoch`, and where it ended.
+    pub(crate) fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochStart> {
+        self.epochs.end_offset_for(epoch, self.log_end)
+    }
+}
+
+/// The time that an append is answered with.
+pub(crate) fn append_time(header: &BatchHeader) -> i64 {
+    match header.timestamp_type() {
+        TimestampType::LogAppendTime => header.max_timestamp,
+        TimestampType::CreateTime => NO_TIMESTAMP,
+    }
+}

@@ -1,0 +1,414 @@
+//! Opens a partition's folder: finds out what of it counts, and cuts off what does not.
+//!
+//! Below the durable point, which is the name of the newest snapshot, everything was synced; it is not
+//! looked at, whatever its size. Above it every batch is checked, CRC and offset, and the log ends before
+//! the first that fails: a torn tail. What is cut is kept in a side file, the cut is durable before the log
+//! opens, and doing it all again after another crash gives the same log.
+//!
+//! Damage below the durable point is never a tail. If it shows here, because a snapshot is damaged and the
+//! log must be walked from its start, it is reported and left where it is.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{CleanStart, OpenOptions};
+use crate::disk::{Disk, DiskFile, IfMissing};
+use crate::ids::Offset;
+use crate::log::OpenError;
+use crate::partition::{NO_TIMESTAMP, Partition};
+use crate::segment::{Extent, FileKind, FileName, Segment, SegmentIndex};
+use crate::segment_list::Based;
+use crate::snapshot::{self, SegmentRecord, Snapshot};
+
+mod scan;
+
+use scan::{ScanEnd, scan};
+
+/// How much is copied to a side file at a time.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// What was found when a log was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where the log starts.
+    pub log_start: Offset,
+    /// Where it ends.
+    pub log_end: Offset,
+    /// What lies below was known to be on disk and was not checked.
+    pub durable: Offset,
+    /// Bytes whose batches were checked.
+    pub scanned_bytes: u64,
+    /// What was cut off above the durable point.
+    pub torn: Vec<TornTail>,
+    /// What is missing or damaged below it.
+    pub lost: Vec<LostRange>,
+}
+
+/// Bytes above the durable point that are not batches of this log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The first offset that is not in the log any more.
+    pub from: Offset,
+    /// Bytes cut.
+    pub bytes: u64,
+    /// Where they are kept; `None` if they were all zero.
+    pub kept: Option<PathBuf>,
+}
+
+/// Offsets below the durable point that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRange {
+    /// The first.
+    pub from: Offset,
+    /// The one behind the last.
+    pub to: Offset,
+}
+
+/// A folder brought into order.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) partition: Partition,
+    /// Never empty; the last is the active one.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) active_since_ms: i64,
+    pub(crate) durable: Offset,
+    /// Folders whose names may not be durable yet.
+    pub(crate) unsynced_dirs: Vec<PathBuf>,
+    pub(crate) report: Recovery,
+}
+
+/// Recovers the log in `dir`, making the folder if it is missing.
+pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovered, OpenError> {
+    let mut unsynced_dirs = Vec::new();
+    make_dir(&*options.disk, dir, &mut unsynced_dirs)?;
+    if options.clean == CleanStart::No {
+        unsynced_dirs.extend(dir.ancestors().take(3).map(Path::to_owned));
+    }
+    let folder = Folder::read(&*options.disk, dir)?;
+    let snapshot = folder.newest_snapshot(&*options.disk, dir)?;
+    let durable = folder.snapshots.first().copied();
+    let start = folder.logs.first().copied().unwrap_or_default();
+    let partition = match &snapshot {
+        Some(snapshot) => snapshot.partition.clone(),
+        None => Partition::starting_at(start),
+    };
+    let report = Recovery { durable: durable.unwrap_or(start), ..Recovery::default() };
+    let mut walk = Walk { options, dir, partition, segments: Vec::new(), report, ended: false };
+    let active_since_ms = snapshot
+        .as_ref()
+        .map(|snapshot| (snapshot.segments.last().map(|s| s.base), snapshot.active_since_ms));
+    walk.run(&folder, snapshot.as_ref())?;
+    let Walk { mut partition, mut segments, mut report, .. } = walk;
+    if segments.is_empty() {
+        let base = partition.log_end();
+        segments.push(Arc::new(create(options, dir, base)?));
+        unsynced_dirs.push(dir.to_path_buf());
+    }
+    partition.lead(options.leader_epoch);
+    report.log_start = partition.log_start();
+    report.log_end = partition.log_end();
+    let active = segments.last().expect("one was just made sure of");
+    let active_since_ms = match active_since_ms {
+        Some((base, since)) if base == Some(active.base()) && since != NO_TIMESTAMP => since,
+        _ if active.extent().bytes > 0 => options.clock.now_ms(),
+        _ => NO_TIMESTAMP,
+    };
+    let durable = report.durable.min(report.log_end);
+    Ok(Recovered { partition, segments, active_since_ms, durable, unsynced_dirs, report })
+}
+
+fn create(options: &OpenOptions, dir: &Arc<Path>, base: Offset) -> Result<Segment, OpenError> {
+    Segment::create(&options.disk, dir, base, options.config.index_interval_bytes)
+        .map_err(failed("create a segment in", dir))
+}
+
+/// Makes a folder and those above it that are missing; notes whose names have to be synced.
+fn make_dir(disk: &dyn Disk, dir: &Path, unsynced: &mut Vec<PathBuf>) -> Result<(), OpenError> {
+    match disk.create_dir(dir) {
+        Ok(()) => {
+            unsynced.extend([dir.to_owned()].into_iter().chain(dir.parent().map(Path::to_owned)));
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match dir.parent() {
+            Some(parent) if parent != Path::new("") => {
+                make_dir(disk, parent, unsynced)?;
+                make_dir(disk, dir, unsynced)
+            }
+            _ => Err(failed("make the folder", dir)(error)),
+        },
+        Err(error) => Err(failed("make the folder", dir)(error)),
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_owned();
+    move |error| OpenError::Io { action, path, error }
+}
+
+/// What lies in a partition's folder.
+#[derive(Debug, Default)]
+struct Folder {
+    /// Bases of segments, ascending.
+    logs: Vec<Offset>,
+    /// Durable points of snapshots, the newest first.
+    snapshots: Vec<Offset>,
+}
+
+impl Folder {
+    fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
+        let mut folder = Self::default();
+        for name in disk.list(dir).map_err(failed("list", dir))? {
+            let Some(name) = name.to_str() else { continue };
+            match FileName::parse(name) {
+                Some(FileName { base, kind: FileKind::Log }) => folder.logs.push(base),
+                Some(FileName { base, kind: FileKind::Snapshot }) => folder.snapshots.push(base),
+                Some(FileName { kind: FileKind::Index | FileKind::TimeIndex, .. }) => {}
+                None if name.ends_with(snapshot::UNFINISHED) => {
+                    let path = dir.join(name);
+                    disk.remove_file(&path).map_err(failed("remove", &path))?;
+                }
+                None => {}
+            }
+        }
+        folder.logs.sort_unstable();
+        folder.snapshots.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(folder)
+    }
+
+    fn newest_snapshot(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<Snapshot>, OpenError> {
+        for durable in &self.snapshots {
+            match Snapshot::read(disk, dir, *durable) {
+                Ok(Some(snapshot)) => return Ok(Some(snapshot)),
+                Ok(None) => {
+                    tracing::warn!(dir = %dir.display(), %durable, "a snapshot is damaged; an older one or the log itself is used");
+                }
+                Err(error) => {
+                    tracing::warn!(dir = %dir.display(), %durable, %error, "a snapshot cannot be read; an older one or the log itself is used");
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Goes through the segments in order and decides what each of them contributes.
+struct Walk<'a> {
+    options: &'a OpenOptions,
+    dir: &'a Arc<Path>,
+    partition: Partition,
+    segments: Vec<Arc<Segment>>,
+    report: Recovery,
+    /// The log ended before; the segments that follow are set aside.
+    ended: bool,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, folder: &Folder, snapshot: Option<&Snapshot>) -> Result<(), OpenError> {
+        let known = snapshot.map_or(&[][..], |snapshot| &snapshot.segments);
+        let Some((last, sealed)) = known.split_last() else {
+            for base in &folder.logs {
+                self.take_up(*base)?;
+            }
+            return self.close_gap();
+        };
+        for base in folder.logs.iter().filter(|base| **base < known[0].base) {
+            // Deleted records: the snapshot that no longer lists it was written before it was removed.
+            self.existing(*base, 0, SegmentIndex::new(*base, 0))
+                .remove()
+                .map_err(failed("remove from", self.dir))?;
+        }
+        for (at, record) in sealed.iter().enumerate() {
+            let end = known[at + 1].base;
+            match folder.logs.binary_search(&record.base) {
+                Ok(_) => self.trust(record, end),
+                Err(_) => self.report.lost.push(LostRange { from: record.base, to: end }),
+            }
+        }
+        self.resume(last, folder)?;
+        for base in folder.logs.iter().filter(|base| **base > last.base) {
+            self.take_up(*base)?;
+        }
+        self.close_gap()
+    }
+
+    fn existing(&self, base: Offset, bytes: u64, index: SegmentIndex) -> Segment {
+        Segment::existing(&self.options.disk, self.dir, base, Extent { end: base, bytes }, index)
+    }
+
+    /// A sealed segment below the durable point: taken as it was left.
+    fn trust(&mut self, record: &SegmentRecord, end: Offset) {
+        let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
+        let extent = Extent { end, bytes: record.bytes };
+        let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index);
+        self.segments.push(Arc::new(segment));
+    }
+
+    /// The segment that holds the durable point: trusted up to there, checked from there.
+    fn resume(&mut self, record: &SegmentRecord, folder: &Folder) -> Result<(), OpenError> {
+        let durable = self.partition.log_end();
+        let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
+        let extent = Extent { end: durable, bytes: record.bytes };
+        let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index);
+        let found = folder.logs.binary_search(&record.base).is_ok();
+        let held = match found {
+            true => segment.file().and_then(|file| file.bytes()).map_err(self.failed("open a segment in"))?,
+            false => 0,
+        };
+        if held < record.bytes {
+            // Synced bytes are gone. Their offsets are not given again: whoever read them knows better.
+            self.report.lost.push(LostRange { from: record.base, to: durable });
+            if found {
+                let short = SegmentRecord { bytes: held, ..*record };
+                self.trust(&short, durable);
+            }
+            return Ok(());
+        }
+        if record.bytes == 0 && !found {
+            return Ok(());
+        }
+        if !segment.index().files_are_whole(&segment).map_err(self.failed("look at the indexes in"))? {
+            let started_over = segment.index().start_over(&segment);
+            if let Err(error) = started_over {
+                tracing::warn!(dir = %self.dir.display(), ?error, "an index could not be rebuilt");
+            }
+        }
+        segment.index().cut_files(&segment).map_err(self.failed("cut the indexes in"))?;
+        self.check(segment, record.bytes)
+    }
+
+    /// A segment above the durable point, or of a log whose durable point is not known.
+    fn take_up(&mut self, base: Offset) -> Result<(), OpenError> {
+        let segment =
+            self.existing(base, 0, SegmentIndex::new(base, self.options.config.index_interval_bytes));
+        let end = self.partition.log_end();
+        if self.ended || base < end || (base > end && end >= self.report.durable) {
+            self.ended = true;
+            return self.set_aside(&segment);
+        }
+        if base > end {
+            self.report.lost.push(LostRange { from: end, to: base });
+            self.partition.skip_to(base);
+        }
+        segment.index().forget_files(&segment).map_err(self.failed("cut the indexes in"))?;
+        self.check(segment, 0)
+    }
+
+    /// Checks a segment from `position` on and takes it into the log; cuts it where the log ends.
+    fn check(&mut self, segment: Segment, position: u64) -> Result<(), OpenError> {
+        let now_ms = self.options.clock.now_ms();
+        let end = scan(&segment, position, &mut self.partition, now_ms)
+            .map_err(self.failed("read a segment in"))?;
+        let (checked_to, whole) = match end {
+            ScanEnd::Clean { position } => (position, true),
+            ScanEnd::Bad { position } => (position, false),
+        };
+        self.report.scanned_bytes += checked_to - position;
+        if !whole {
+            match self.partition.log_end() < self.report.durable {
+                true => tracing::error!(
+                    dir = %self.dir.display(), offset = %self.partition.log_end(), position = checked_to,
+                    "a segment is damaged below the durable point; what lies behind the damage in it cannot be read"
+                ),
+                false => self.cut(&segment, checked_to)?,
+            }
+        }
+        self.segments.push(Arc::new(segment));
+        Ok(())
+    }
+
+    /// If the log ends below its durable point, it goes on behind it, in a new segment.
+    fn close_gap(&mut self) -> Result<(), OpenError> {
+        let (end, durable) = (self.partition.log_end(), self.report.durable);
+        if end < durable {
+            self.report.lost.push(LostRange { from: end, to: durable });
+            self.partition.skip_to(durable);
+        }
+        let end = self.partition.log_end();
+        let lost_tail = self.report.lost.last().is_some_and(|lost| lost.to == end);
+        if lost_tail && self.segments.last().is_some_and(|active| active.base() < end) {
+            self.segments.push(Arc::new(create(self.options, self.dir, end)?));
+        }
+        Ok(())
+    }
+
+    /// Cuts the tail off a segment, durably, after keeping it elsewhere.
+    fn cut(&mut self, segment: &Segment, position: u64) -> Result<(), OpenError> {
+        let file = segment.file().map_err(self.failed("open a segment in"))?;
+        let bytes = file.bytes().map_err(self.failed("open a segment in"))? - position;
+        let kept =
+            self.keep_aside(&**file, segment.base(), position).map_err(self.failed("keep a torn tail in"))?;
+        file.truncate(position).and_then(|()| file.sync_data()).map_err(self.failed("cut a torn tail in"))?;
+        self.note_torn(bytes, kept);
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Takes a whole segment out of the log that lies behind its end.
+    fn set_aside(&mut self, segment: &Segment) -> Result<(), OpenError> {
+        let disk = &*self.options.disk;
+        let path = segment.path(FileKind::Log);
+        let file = segment.file().map_err(self.failed("open a segment in"))?;
+        let bytes = file.bytes().map_err(self.failed("open a segment in"))?;
+        let kept = self.keep_aside(&**file, segment.base(), 0).map_err(self.failed("keep a torn tail in"))?;
+        segment.remove().and_then(|()| disk.sync_dir(self.dir)).map_err(failed("remove", &path))?;
+        if bytes > 0 {
+            self.note_torn(bytes, kept);
+        }
+        Ok(())
+    }
+
+    fn note_torn(&mut self, bytes: u64, kept: Option<PathBuf>) {
+        let from = self.partition.log_end();
+        tracing::warn!(
+            dir = %self.dir.display(), offset = %from, bytes, kept = ?kept,
+            "bytes behind the durable point are not batches of this log and were cut off"
+        );
+        self.report.torn.push(TornTail { from, bytes, kept });
+    }
+
+    /// Copies what lies from `position` on to a side file, durably. Zeros are what a file that grew without
+    /// its data looks like; nobody misses them.
+    fn keep_aside(&self, file: &dyn DiskFile, base: Offset, position: u64) -> io::Result<Option<PathBuf>> {
+        let disk = &*self.options.disk;
+        let end = file.bytes()?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut side: Option<(Arc<dyn DiskFile>, PathBuf)> = None;
+        let mut at = position;
+        while at < end {
+            let read = file.read_at(&mut buffer, at)?;
+            if read == 0 {
+                break;
+            }
+            if side.is_none() && buffer[..read].iter().any(|byte| *byte != 0) {
+                let path = self.free_side_name(base, position);
+                side = Some((disk.open(&path, IfMissing::Create)?, path));
+            }
+            if let Some((side, _)) = &side {
+                side.write_at(&mut [IoSlice::new(&buffer[..read])], at - position)?;
+            }
+            at += read as u64;
+        }
+        let Some((side, path)) = side else { return Ok(None) };
+        side.sync_data()?;
+        disk.sync_dir(self.dir)?;
+        Ok(Some(path))
+    }
+
+    fn free_side_name(&self, base: Offset, position: u64) -> PathBuf {
+        let name = |turn: usize| {
+            let log = FileName { base, kind: FileKind::Log };
+            self.dir.join(match turn {
+                0 => format!("{log}.{position}.torn"),
+                _ => format!("{log}.{position}.{turn}.torn"),
+            })
+        };
+        let is_free = |path: &PathBuf| self.options.disk.file_bytes(path).is_err();
+        (0..).map(name).find(is_free).expect("there are not that many files")
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> OpenError + use<> {
+        failed(action, self.dir)
+    }
+}

@@ -1,0 +1,69 @@
+//! Goes from batch to batch by their headers.
+
+use std::io;
+use std::ops::Range;
+
+use millstream_protocol::records::{BatchHeader, HEADER_BYTES};
+
+use crate::disk::DiskFile;
+
+/// What is read at a time: many headers where batches are small, no more than a page or two where they are
+/// large.
+const WINDOW_BYTES: usize = 8 * 1024;
+
+/// Why a walk ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WalkError {
+    /// No batch begins at `position`, though one should.
+    #[error("no record batch begins at position {position}")]
+    Corrupt { position: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Walks the batches of a file; checks that headers make sense and batches are whole, not their CRC.
+#[derive(Debug)]
+pub(crate) struct HeaderWalk<'a> {
+    file: &'a dyn DiskFile,
+    rest: Range<u64>,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> HeaderWalk<'a> {
+    pub(crate) fn new(file: &'a dyn DiskFile, range: Range<u64>) -> Self {
+        Self { file, window: Vec::new(), window_at: range.start, rest: range }
+    }
+
+    /// The next batch and where it lies.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, BatchHeader)>, WalkError> {
+        let position = self.rest.start;
+        if position >= self.rest.end {
+            return Ok(None);
+        }
+        let corrupt = WalkError::Corrupt { position };
+        let Some(bytes) = self.header_bytes()? else { return Err(corrupt) };
+        let Ok(header) = BatchHeader::decode(bytes) else { return Err(corrupt) };
+        let next = position + header.size_in_bytes() as u64;
+        if header.size_in_bytes() < HEADER_BYTES || next > self.rest.end || header.last_offset_delta < 0 {
+            return Err(corrupt);
+        }
+        self.rest.start = next;
+        Ok(Some((position, header)))
+    }
+
+    fn header_bytes(&mut self) -> io::Result<Option<&[u8]>> {
+        let held = self.window_at..self.window_at + self.window.len() as u64;
+        let wanted = self.rest.start..self.rest.start + HEADER_BYTES as u64;
+        if wanted.start < held.start || wanted.end > held.end {
+            let left = self.rest.end - self.rest.start;
+            let bytes = usize::try_from(left).map_or(WINDOW_BYTES, |left| left.min(WINDOW_BYTES));
+            self.window.resize(bytes, 0);
+            let read = self.file.read_at(&mut self.window, self.rest.start)?;
+            self.window.truncate(read);
+            self.window_at = self.rest.start;
+        }
+        let from = usize::try_from(self.rest.start - self.window_at).expect("within the window");
+        Ok(self.window.get(from..from + HEADER_BYTES))
+    }
+}

@@ -1,0 +1,68 @@
+//! The segments of a log in order, read by everybody without a lock.
+//!
+//! One of the three lock-free pieces. The list is replaced as a whole when a segment is added or removed,
+//! which is rare; an added segment is listed before any offset in it is published. Who replaces it holds
+//! the log's writer.
+
+use std::sync::Arc;
+
+use crate::ids::Offset;
+use crate::sync::ArcSwap;
+
+/// Something that has a place in the list.
+pub(crate) trait Based {
+    /// The first offset that can be in it.
+    fn base(&self) -> Offset;
+}
+
+#[cfg(test)]
+impl Based for Offset {
+    fn base(&self) -> Offset {
+        *self
+    }
+}
+
+/// Never empty; the last one is the active segment.
+#[derive(Debug)]
+pub(crate) struct SegmentList<S> {
+    sorted: ArcSwap<Vec<Arc<S>>>,
+}
+
+impl<S: Based> SegmentList<S> {
+    pub(crate) fn new(sorted: Vec<Arc<S>>) -> Self {
+        assert!(!sorted.is_empty(), "a log has at least one segment");
+        assert!(sorted.is_sorted_by(|a, b| a.base() < b.base()), "segments out of order");
+        Self { sorted: ArcSwap::from_pointee(sorted) }
+    }
+
+    /// All of them at this moment.
+    pub(crate) fn all(&self) -> Arc<Vec<Arc<S>>> {
+        self.sorted.load_full()
+    }
+
+    /// The segment that holds `offset`, if it is in the log.
+    pub(crate) fn holding(&self, offset: Offset) -> Option<Arc<S>> {
+        let sorted = self.sorted.load();
+        let behind = sorted.partition_point(|segment| segment.base() <= offset);
+        Some(Arc::clone(&sorted[behind.checked_sub(1)?]))
+    }
+
+    /// The first segment whose offsets are all beyond `offset`.
+    pub(crate) fn beyond(&self, offset: Offset) -> Option<Arc<S>> {
+        let sorted = self.sorted.load();
+        sorted.get(sorted.partition_point(|segment| segment.base() <= offset)).cloned()
+    }
+
+    pub(crate) fn push(&self, segment: Arc<S>) {
+        let mut next = Vec::clone(&self.sorted.load());
+        next.push(segment);
+        self.replace(next);
+    }
+
+    /// Replaces the whole list.
+    pub(crate) fn replace(&self, sorted: Vec<Arc<S>>) {
+        assert!(!sorted.is_empty(), "a log has at least one segment");
+        assert!(sorted.is_sorted_by(|a, b| a.base() < b.base()), "segments out of order");
+        self.sorted.store(Arc::new(sorted));
+    }
+}
