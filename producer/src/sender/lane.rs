@@ -4,6 +4,9 @@
 //! Rules:
 //! - Batches are sent in order, at most [`IN_FLIGHT_MAX`] at a time: the broker recognises repetitions of the
 //!   last five batches of a producer, no more.
+//! - One goes alone until it is acknowledged, at the start of a sequence and after every failure. A broker that
+//!   does not know the producer accepts any first number, so of two that are under way the second could be
+//!   written and the first be refused for ever.
 //! - Once one has to be sent again, nothing is sent until all others are answered; then those that failed go
 //!   out again, in order, before anything new.
 //! - A batch that may be written keeps its sequence number for ever. It is never numbered anew.
@@ -89,6 +92,8 @@ pub(crate) struct Lane {
     queue: VecDeque<Batch>,
     /// Sent and not answered, in order.
     in_flight: VecDeque<Batch>,
+    /// The last answer was an acknowledgement, so the broker knows what comes next.
+    is_established: bool,
     /// Something has to be sent again: wait for the other answers.
     is_draining: bool,
     /// The sequence has to start over once nothing is in flight.
@@ -104,8 +109,9 @@ impl Lane {
 
     /// Whether a batch may be sent now.
     pub(crate) fn can_send(&self, now: Instant) -> bool {
+        let window = if self.is_established { IN_FLIGHT_MAX } else { 1 };
         !self.is_draining
-            && self.in_flight.len() < IN_FLIGHT_MAX
+            && self.in_flight.len() < window
             && self.retry_at.is_none_or(|retry_at| retry_at <= now)
     }
 
@@ -187,9 +193,13 @@ impl Lane {
         match verdict {
             Verdict::Written(written) => {
                 self.failures = 0;
+                self.is_established = !self.is_draining;
                 settled.push(batch.settle(Ok(written)));
             }
-            Verdict::Refused(error) => settled.push(batch.fail(error)),
+            Verdict::Refused(error) => {
+                self.is_established = false;
+                settled.push(batch.fail(error));
+            }
             Verdict::Again(error) => {
                 if error.possibly_written() {
                     batch.fate = Fate::PossiblyWritten;
@@ -256,6 +266,7 @@ impl Lane {
     }
 
     fn put_back(&mut self, batch: Batch, retry_at: Instant) {
+        self.is_established = false;
         if !self.is_draining {
             self.is_draining = true;
             self.failures += 1;

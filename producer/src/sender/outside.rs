@@ -172,6 +172,10 @@ impl Sender {
             return Ok(());
         }
         broker.connection = None;
+        if broker.in_flight > 0 {
+            // What was lost with the old connection comes before anything that goes over a new one.
+            return Err(None);
+        }
         broker.attempt.start(now)?;
         let wire = self.wire.clone();
         self.events
