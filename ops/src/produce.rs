@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::connect::{BrokerArgs, block_on, unknown_topic};
 use crate::outcome::Outcome;
 use crate::table;
-use crate::text::unescape;
+use crate::text::{plural, unescape};
 use crate::timestamp::parse_age;
 use crate::topic::parse_pair;
 use input::{Block, Separator};
@@ -101,7 +101,8 @@ pub(crate) fn run(args: ProduceArgs) -> anyhow::Result<Outcome> {
         let producer = build(client, &args);
         let progress = Progress::start(&args.topic, args.quiet || args.json);
         let started = Instant::now();
-        let sent = send_all(&producer, &args, &progress).await;
+        let mut read_bytes = 0;
+        let sent = send_all(&producer, &args, &progress, &mut read_bytes).await;
         // What was read is delivered, even if reading ended badly.
         let flushed = producer.close().await;
         let stats = producer.stats();
@@ -168,7 +169,8 @@ async fn check_topic(client: &Client, args: &ProduceArgs) -> anyhow::Result<()> 
             let made = client.topic(name, Missing::Create).await;
             let made = made.with_context(|| unknown_topic(name))?;
             if !args.quiet {
-                eprintln!("created topic {name} with {} partition(s)", made.partitions.len());
+                let count = made.partitions.len() as u64;
+                eprintln!("created topic {name} with {count} {}", plural(count, "partition", "partitions"));
             }
             made
         }
@@ -183,10 +185,15 @@ async fn check_topic(client: &Client, args: &ProduceArgs) -> anyhow::Result<()> 
     }
 }
 
-async fn send_all(producer: &Producer, args: &ProduceArgs, progress: &Progress) -> anyhow::Result<Outcome> {
+/// Sends block after block; `read_bytes` is how much of the input that was, however it ends.
+async fn send_all(
+    producer: &Producer,
+    args: &ProduceArgs,
+    progress: &Progress,
+    read_bytes: &mut u64,
+) -> anyhow::Result<Outcome> {
     let mut blocks = input::read_stdin(args.record_separator.clone());
     let headers: Vec<RecordHeader> = args.headers.iter().map(header_of).collect();
-    let mut read_bytes = 0;
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     loop {
@@ -196,13 +203,13 @@ async fn send_all(producer: &Producer, args: &ProduceArgs, progress: &Progress) 
         };
         let Some(block) = block else { return Ok(Outcome::Done) };
         let block = block?;
-        read_bytes += block.size();
+        *read_bytes += block.size();
         tokio::select! {
             sent = send_block(producer, args, &headers, &block) => sent?,
             _ = &mut interrupted => return Ok(Outcome::Interrupted),
         }
         let stats = producer.stats();
-        progress.show(&stats, read_bytes);
+        progress.show(&stats, *read_bytes);
         if stats.failed_records > 0 {
             // `close` tells which and why.
             return Ok(Outcome::Found);

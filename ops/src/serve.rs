@@ -10,9 +10,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use millstream_broker::Broker;
+use millstream_broker::{Broker, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
         let mut starting = tokio::task::spawn_blocking(move || resolved.builder().start());
         // Recovery of a large folder takes a while; killing it is as safe as any crash.
         let broker = tokio::select! {
-            broker = &mut starting => broker.context("the broker's start panicked")??,
+            broker = &mut starting => broker.context("the broker's start panicked")?.map_err(explain)?,
             _ = signals.next() => std::process::exit(130),
         };
         banner::print(&broker, &data_dir, started, banner);
@@ -96,6 +96,17 @@ async fn serve(broker: Broker, mut signals: Signals) -> anyhow::Result<Outcome> 
         _ = signals.next() => std::process::exit(130),
     };
     Ok(Outcome::Done)
+}
+
+/// Names the option where the broker, which knows no command line, names the setting.
+fn explain(error: StartError) -> anyhow::Error {
+    match &error {
+        StartError::Listen { setting, address, error } => {
+            let option = if *setting == "http.listener" { "--http" } else { "--listen" };
+            anyhow!("cannot listen on {address}: {error}; give another address with {option} HOST:PORT")
+        }
+        _ => error.into(),
+    }
 }
 
 /// The two ways in which a process is asked to end.

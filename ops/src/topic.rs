@@ -1,6 +1,6 @@
 //! `millstream topic`: create, list, describe, delete, and give a topic more partitions.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use millstream_client::{
     Admin, ConfigEntry, ConfigResource, ConfigSource, CreateTopicError, DeleteTopicError, DescribeTopicError,
@@ -132,7 +132,7 @@ async fn create(args: CreateArgs) -> anyhow::Result<Outcome> {
         Ok(created) => (args.topic, Some(created)),
         Err(CreateTopicError::AlreadyExists { .. }) if args.if_not_exists => (args.topic, None),
         Err(error @ CreateTopicError::AlreadyExists { .. }) => {
-            return Err(anyhow::Error::new(error).context("--if-not-exists makes that no error"));
+            bail!("{error}; --if-not-exists makes that no error")
         }
         Err(error) => return Err(error.into()),
     };
@@ -255,14 +255,14 @@ fn print_described(
         topic.id,
         plural(count, "partition", "partitions"),
         human_count(records),
-        plural(records, "offset in use", "offsets in use"),
+        plural(records, "record", "records"),
     ))?;
     let row = |row: &PartitionRow| {
         let leader = row.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
         let numbers = [row.start, row.end, row.end - row.start].map(|number| number.to_string());
         [vec![row.index.to_string(), leader, row.leader_epoch.to_string()], numbers.to_vec()].concat()
     };
-    let header = ["partition", "leader", "epoch", "start", "end", "end - start"];
+    let header = ["partition", "leader", "epoch", "start", "end", "records"];
     table::print(&header, partitions.iter().map(row).collect())?;
     let shown: Vec<_> = configs.iter().filter(|entry| all || is_set_on_topic(entry)).collect();
     if shown.is_empty() {
@@ -313,10 +313,7 @@ async fn delete(args: DeleteArgs) -> anyhow::Result<Outcome> {
 
 async fn add_partitions(args: AddPartitionsArgs) -> anyhow::Result<Outcome> {
     let admin = args.broker.connect().await?.admin();
-    admin
-        .add_partitions(&args.topic, args.partitions)
-        .await
-        .with_context(|| format!("topic {} cannot be given {} partitions", args.topic, args.partitions))?;
+    admin.add_partitions(&args.topic, args.partitions).await?;
     table::print_line(&format!("topic {} has {} partitions now", args.topic, args.partitions))?;
     Ok(Outcome::Done)
 }

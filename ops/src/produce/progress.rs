@@ -42,7 +42,7 @@ impl Progress {
             return;
         }
         let rate = human_count(per_second(stats.delivered_records, self.started.elapsed()));
-        let (records, bytes) = (human_count(stats.delivered_records), human_bytes(stats.delivered_bytes));
+        let (records, bytes) = (human_count(stats.delivered_records), human_bytes(read_bytes));
         self.bar.set_message(format!("{records} records, {bytes}, {rate}/s"));
         self.bar.set_position(read_bytes);
     }
@@ -59,7 +59,7 @@ fn input_bytes() -> Option<u64> {
     metadata.is_file().then_some(metadata.len())
 }
 
-/// What was acknowledged, in what time.
+/// What was acknowledged, how much input that was, in what time.
 pub(super) struct Summary {
     pub(super) records: u64,
     pub(super) bytes: u64,

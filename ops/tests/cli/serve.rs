@@ -112,10 +112,10 @@ fn port_in_use_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let mut command = millstream();
     command.args(["--listen", &address, "--http", "off", "--data-dir"]).arg(folder.path());
-    run(command, b"").failed(1, &[&address, "in use"]);
+    run(command, b"").failed(1, &[&address, "in use", "HOST:PORT"]);
     let mut command = millstream();
     command.args(["--listen", "127.0.0.1:0", "--http", &address, "--data-dir"]).arg(folder.path());
-    run(command, b"").failed(1, &[&address, "in use"]);
+    run(command, b"").failed(1, &[&address, "in use", "HOST:PORT"]);
 }
 
 #[test]
