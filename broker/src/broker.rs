@@ -276,6 +276,7 @@ fn open_node(
     planes: (tokio::runtime::Handle, watch::Receiver<bool>),
 ) -> Result<Node, StartError> {
     let identity = identity::claim(&*store, clean)?;
+    data_dir.settle()?;
     if identity.clean == CleanStart::No {
         tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
     }

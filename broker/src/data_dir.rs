@@ -43,6 +43,7 @@ pub enum DataDirError {
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    is_new: bool,
     _lock: File,
 }
 
@@ -51,6 +52,7 @@ impl DataDir {
     pub(crate) fn lock(path: &Path) -> Result<Self, DataDirError> {
         let unusable = |error| DataDirError::Unusable { folder: path.to_owned(), error };
         std::fs::create_dir_all(path).map_err(unusable)?;
+        let is_new = !path.join("meta").exists();
         let mut lock = File::options()
             .create(true)
             .truncate(false)
@@ -71,17 +73,9 @@ impl DataDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        let folder = Self { path: path.to_owned(), _lock: lock };
-        folder.make_topics().map_err(unusable)?;
+        let folder = Self { path: path.to_owned(), is_new, _lock: lock };
+        std::fs::create_dir_all(folder.topics()).map_err(unusable)?;
         Ok(folder)
-    }
-
-    fn make_topics(&self) -> io::Result<()> {
-        match std::fs::create_dir(self.topics()) {
-            Ok(()) => self.sync(),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     pub(crate) fn meta(&self) -> PathBuf {
@@ -90,6 +84,16 @@ impl DataDir {
 
     pub(crate) fn topics(&self) -> PathBuf {
         self.path.join("topics")
+    }
+
+    /// Makes the names in a new folder durable, and its own. Once the metadata is: the file system's journal
+    /// carries them together.
+    pub(crate) fn settle(&self) -> Result<(), DataDirError> {
+        let settled = match self.is_new {
+            true => self.sync().and_then(|()| self.sync_parent()),
+            false => Ok(()),
+        };
+        settled.map_err(|error| DataDirError::Unusable { folder: self.path.clone(), error })
     }
 
     /// Tells whether the last broker here stopped cleanly, and forgets it: from now on, until
@@ -118,6 +122,15 @@ impl DataDir {
 
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    fn sync_parent(&self) -> io::Result<()> {
+        match self.path.parent() {
+            // The parent of a relative path of one part is the empty path: the current folder.
+            Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 

@@ -51,6 +51,9 @@ struct State {
     log: File,
     log_bytes: u64,
     live_bytes: u64,
+    /// The log's name is durable. A new one's becomes so with the first change: one commit of the file
+    /// system's journal for both.
+    named: bool,
     /// Set by a failed write: what is on disk is unknown, so nothing more is written before a restart.
     failed: bool,
 }
@@ -66,7 +69,6 @@ impl LocalMetaStore {
     /// Opens the store, making the folder if it is missing.
     pub(crate) fn open(folder: &Path) -> Result<Self, MetaError> {
         let storage = |error| MetaError::Storage { path: folder.to_owned(), error };
-        let is_new = !folder.exists();
         std::fs::create_dir_all(folder).map_err(storage)?;
         let (mut entries, mut last_version) = (BTreeMap::new(), 0);
         let snapshot = folder.join("snapshot");
@@ -77,13 +79,10 @@ impl LocalMetaStore {
         let bytes = read_if_there(&path).map_err(storage)?.unwrap_or_default();
         let valid = replay(&path, &bytes, Tail::MayBeTorn, &mut entries, &mut last_version)?;
         let log = open_log(&path, &bytes, valid).map_err(storage)?;
-        if is_new || bytes.is_empty() {
-            sync_folder(folder).map_err(storage)?;
-            folder.parent().map_or(Ok(()), sync_folder).map_err(storage)?;
-        }
         let live_bytes = entries.iter().map(|(key, entry)| live_size(key, &entry.value)).sum();
         let log_bytes = valid.max(MAGIC.len()) as u64;
-        let state = State { entries, last_version, log, log_bytes, live_bytes, failed: false };
+        let named = valid > 0;
+        let state = State { entries, last_version, log, log_bytes, live_bytes, named, failed: false };
         Ok(Self { folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
@@ -97,7 +96,11 @@ impl LocalMetaStore {
         }
         let version = state.last_version + 1;
         let frame = frame(version, change);
-        let written = state.log.write_all(&frame).and_then(|()| state.log.sync_data());
+        let mut written = state.log.write_all(&frame).and_then(|()| state.log.sync_data());
+        if !state.named {
+            written = written.and_then(|()| sync_folder(&self.folder));
+            state.named = written.is_ok();
+        }
         if let Err(error) = written {
             state.failed = true;
             return Err(self.storage(error));
@@ -318,11 +321,9 @@ fn open_log(path: &Path, bytes: &[u8], valid: usize) -> io::Result<File> {
         );
         log.set_len(valid as u64)?;
     }
+    // Both become durable with the next change; until then a crash may undo them at no loss.
     if valid == 0 {
         log.write_all(MAGIC)?;
-    }
-    if valid == 0 || valid < bytes.len() {
-        log.sync_all()?;
     }
     Ok(log)
 }

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use millstream_log::{CleanStart, LeaderEpoch};
 use millstream_protocol::Uuid;
+use serde::{Deserialize, Serialize};
 
 use crate::meta_store::{Expect, MetaError, MetaStore};
 
-const CLUSTER_ID: &str = "cluster/id";
-const LEADER_EPOCH: &str = "cluster/leader-epoch";
+const KEY: &str = "cluster/identity";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -18,42 +18,37 @@ pub(crate) struct Identity {
     pub(crate) clean: CleanStart,
 }
 
+/// The identity as the store keeps it. One entry, so that a new folder costs one wait for the disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredIdentity {
+    cluster_id: String,
+    leader_epoch: i32,
+}
+
 /// Reads the identity, making it in a new folder. The epoch of an unclean start is durable when this
 /// returns, so that no two leaders ever write under one epoch.
 pub(crate) fn claim(store: &dyn MetaStore, clean: CleanStart) -> Result<Identity, MetaError> {
-    let cluster_id = match store.get(CLUSTER_ID)? {
-        Some(entry) => text(CLUSTER_ID, &entry.value)?,
+    let entry = store.get(KEY)?;
+    let expect = entry.as_ref().map_or(Expect::Absent, |entry| Expect::Version(entry.version));
+    let (stored, clean, is_new_epoch) = match entry {
         None => {
-            let id = Uuid::new_v4().simple().to_string();
-            store.put(CLUSTER_ID, Bytes::from(id.clone()), Expect::Absent)?;
-            id
-        }
-    };
-    let (epoch, clean) = match store.get(LEADER_EPOCH)? {
-        None => {
-            store.put(LEADER_EPOCH, Bytes::from_static(b"0"), Expect::Absent)?;
-            (0, CleanStart::Yes)
+            let cluster_id = Uuid::new_v4().simple().to_string();
+            (StoredIdentity { cluster_id, leader_epoch: 0 }, CleanStart::Yes, true)
         }
         Some(entry) => {
-            let last: i32 = text(LEADER_EPOCH, &entry.value)?
-                .parse()
-                .map_err(|_| MetaError::corrupt(LEADER_EPOCH, "not a number"))?;
-            match clean {
-                CleanStart::Yes => (last, clean),
-                CleanStart::No => {
-                    let next = last + 1;
-                    store.put(LEADER_EPOCH, Bytes::from(next.to_string()), Expect::Version(entry.version))?;
-                    (next, clean)
-                }
-            }
+            let mut stored: StoredIdentity = serde_json::from_slice(&entry.value)
+                .map_err(|error| MetaError::corrupt(KEY, &error.to_string()))?;
+            let unclean = clean == CleanStart::No;
+            stored.leader_epoch += i32::from(unclean);
+            (stored, clean, unclean)
         }
     };
-    Ok(Identity { cluster_id, leader_epoch: LeaderEpoch::new(epoch), clean })
-}
-
-fn text(key: &str, value: &[u8]) -> Result<String, MetaError> {
-    let text = std::str::from_utf8(value).map_err(|_| MetaError::corrupt(key, "not text"))?;
-    Ok(text.to_owned())
+    if is_new_epoch {
+        let value = serde_json::to_vec(&stored).expect("text and a number always serialise");
+        store.put(KEY, Bytes::from(value), expect)?;
+    }
+    let StoredIdentity { cluster_id, leader_epoch } = stored;
+    Ok(Identity { cluster_id, leader_epoch: LeaderEpoch::new(leader_epoch), clean })
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The topics of this node: a snapshot that every request reads without a lock, and the few operations
 //! that change it, one at a time.
 //!
-//! Order of a change: the store first (durable), then the logs, then the snapshot. A crash in between
-//! leaves a topic whose logs are made at the next start, or folders that no topic owns, which are left
-//! alone and reported.
+//! Order of a creation: empty logs, then the store, then the snapshot. The entry in the store is what makes
+//! a topic exist. A crash in between leaves folders that no topic owns; they are left alone and reported. A
+//! deletion goes the other way.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -149,7 +150,6 @@ impl LogSource {
         settings: &TopicSettings,
         clean: CleanStart,
     ) -> Result<Arc<Partition>, OpenError> {
-        self.make_folder(topic)?;
         let (log, recovery) = Log::open(OpenOptions {
             disk: Arc::clone(&self.disk),
             clock: Arc::clone(&self.clock),
@@ -164,15 +164,39 @@ impl LogSource {
         Ok(Arc::new(Partition { index, log }))
     }
 
-    /// Makes a topic's folder, durably, if it is missing.
+    /// Makes logs that did not exist; their folder's name is not durable yet.
+    fn open_new(
+        &self,
+        topic: Uuid,
+        indexes: Range<usize>,
+        settings: &TopicSettings,
+    ) -> Result<Vec<Arc<Partition>>, OpenError> {
+        self.make_folder(topic)?;
+        indexes.map(|index| self.open(topic, index, settings, CleanStart::Yes)).collect()
+    }
+
+    /// Removes the folder of a topic that is not, or no longer, in the store.
+    fn forget(&self, topic: Uuid) {
+        let folder = self.folder.join(topic.to_string());
+        if let Err(error) = self.disk.remove_dir(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "a topic's folder is left behind");
+        }
+    }
+
+    /// Makes a topic's folder if it is missing.
     fn make_folder(&self, topic: Uuid) -> Result<(), OpenError> {
         let path = self.folder.join(topic.to_string());
-        let made = match self.disk.create_dir(&path) {
-            Ok(()) => self.disk.sync_dir(&self.folder),
+        match self.disk.create_dir(&path) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        };
-        made.map_err(|error| OpenError::Io { action: "make the folder", path, error })
+            Err(error) => Err(OpenError::Io { action: "make the folder", path, error }),
+        }
+    }
+
+    /// Makes the names of topics' folders durable.
+    fn sync_folder(&self) -> Result<(), OpenError> {
+        let path = self.folder.clone();
+        self.disk.sync_dir(&path).map_err(|error| OpenError::Io { action: "sync the folder", path, error })
     }
 
     /// Names folders that belong to no topic: what a crash in the middle of a deletion leaves.
@@ -219,6 +243,13 @@ impl Topics {
                 .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
             let name = KStr::from(key[KEY_PREFIX.len()..].to_owned());
             topics.push((name, stored, settings, entry.version));
+        }
+        // Some file systems lose the name of a folder in a crash although the metadata is there.
+        for (_, stored, _, _) in &topics {
+            logs.make_folder(stored.id)?;
+        }
+        if !topics.is_empty() {
+            logs.sync_folder()?;
         }
         let jobs: Vec<_> = topics
             .iter()
@@ -282,14 +313,16 @@ impl Topics {
         let count = self.check_new(name, partitions)?;
         let stored = StoredTopic { id: fresh_topic_id(), partitions: count, configs };
         let key = format!("{KEY_PREFIX}{name}");
-        let version = self.store.put(&key, encode(&stored), Expect::Absent)?;
-        let opened: Result<Vec<_>, _> =
-            (0..count).map(|index| self.logs.open(stored.id, index, &settings, CleanStart::Yes)).collect();
-        let partitions = match opened {
-            Ok(partitions) => partitions,
+        let made = self.logs.open_new(stored.id, 0..count, &settings).map_err(TopicError::from);
+        let made = made.and_then(|partitions| {
+            self.logs.sync_folder()?;
+            Ok((partitions, self.store.put(&key, encode(&stored), Expect::Absent)?))
+        });
+        let (partitions, version) = match made {
+            Ok(made) => made,
             Err(error) => {
-                self.store.delete(&key, Expect::Version(version))?;
-                return Err(error.into());
+                self.logs.forget(stored.id);
+                return Err(error);
             }
         };
         let name = name.detach();
@@ -319,11 +352,9 @@ impl Topics {
         let count = partition_count(count)?;
         let stored = StoredTopic { id: topic.id, partitions: count, configs: topic.configs.clone() };
         let key = format!("{KEY_PREFIX}{name}");
-        let version = self.store.put(&key, encode(&stored), Expect::Version(topic.version))?;
         let mut partitions = topic.partitions.clone();
-        for index in partitions.len()..count {
-            partitions.push(self.logs.open(topic.id, index, &topic.settings, CleanStart::Yes)?);
-        }
+        partitions.extend(self.logs.open_new(topic.id, partitions.len()..count, &topic.settings)?);
+        let version = self.store.put(&key, encode(&stored), Expect::Version(topic.version))?;
         let grown = Topic {
             id: topic.id,
             name: topic.name.clone(),
@@ -347,10 +378,7 @@ impl Topics {
         for partition in &topic.partitions {
             partition.log.delete();
         }
-        let folder = self.logs.folder.join(topic.id.to_string());
-        if let Err(error) = self.logs.disk.remove_dir(&folder) {
-            tracing::warn!(topic = %topic.name, folder = %folder.display(), %error, "a deleted topic's folder is left behind");
-        }
+        self.logs.forget(topic.id);
         tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
         Ok(())
     }
