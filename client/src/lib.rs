@@ -27,6 +27,9 @@ mod client;
 mod admin;
 mod error;
 
+#[cfg(any(test, feature = "fake-broker"))]
+pub mod fake;
+
 pub use address::Address;
 pub use admin::{
     AddPartitionsError, Admin, ClusterDescription, ConfigEntry, ConfigResource, ConfigSource,

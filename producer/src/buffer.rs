@@ -5,7 +5,7 @@
 //! brokers, sequences or retries.
 //!
 //! Owner: [`Buffer`] is shared by all handles and the sender. Locks: `state` alone; never held across an
-//! await, nor while a batch is compressed or an outcome is told.
+//! await, while a batch is compressed, or while anybody is woken. An outcome's own lock is taken inside it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use crate::clock::now_ms;
-use crate::delivery::{Delivery, Outcome, Written};
+use crate::delivery::{Delivery, Outcome, Told, Written};
 use crate::error::{FlushError, ProduceError, SendError};
 use crate::partitioner::partition_for_key;
 use crate::producer::ProducerStats;
@@ -268,35 +268,35 @@ impl Buffer {
     /// Tells the outcome of a batch and gives its room back.
     pub(crate) fn settle(&self, outcome: &Outcome, held: Held, result: Result<Written, ProduceError>) {
         let failure = result.as_ref().err().cloned();
-        let was_open = outcome.settle(result);
         let mut state = self.lock();
+        // Counted before anybody can see it: a flush that returns has counted all it waited for.
+        let told = outcome.settle(result);
         state.unsettled.remove(&held.id);
         state.stats.buffered_records -= held.records;
         state.stats.buffered_bytes -= held.room as u64;
-        match failure {
-            Some(error) if was_open => {
-                state.failed += held.records;
-                state.stats.failed_records += held.records;
-                state.first_failure.get_or_insert(error);
+        if told.is_news() {
+            match failure {
+                Some(error) => state.count_failure(held, error),
+                None => {
+                    state.stats.delivered_records += held.records;
+                    state.stats.delivered_bytes += held.bytes as u64;
+                }
             }
-            None if was_open => {
-                state.stats.delivered_records += held.records;
-                state.stats.delivered_bytes += held.bytes as u64;
-            }
-            Some(_) | None => {}
         }
         drop(state);
+        told.wake();
         self.room.add_permits(held.room);
     }
 
     /// Tells an outcome before the batch is out of the sender's hands: its delivery timeout is over.
-    pub(crate) fn settle_early(&self, outcome: &Outcome, held: &Held, error: &ProduceError) {
-        if outcome.settle(Err(error.clone())) {
-            let mut state = self.lock();
-            state.failed += held.records;
-            state.stats.failed_records += held.records;
-            state.first_failure.get_or_insert_with(|| error.clone());
+    pub(crate) fn settle_early(&self, outcome: &Outcome, held: Held, error: ProduceError) {
+        let mut state = self.lock();
+        let told = outcome.settle(Err(error.clone()));
+        if told.is_news() {
+            state.count_failure(held, error);
         }
+        drop(state);
+        told.wake();
     }
 
     pub(crate) fn count_request(&self) {
@@ -337,10 +337,14 @@ impl Buffer {
     /// The sender is gone: nobody will settle what is left.
     pub(crate) fn abandon(&self) {
         self.close();
-        let unsettled = std::mem::take(&mut self.lock().unsettled);
-        for outcome in unsettled.into_values() {
-            outcome.settle(Err(ProduceError::Abandoned));
+        let mut told = Vec::new();
+        let mut state = self.lock();
+        for outcome in std::mem::take(&mut state.unsettled).into_values() {
+            state.first_failure.get_or_insert(ProduceError::Abandoned);
+            told.push(outcome.settle(Err(ProduceError::Abandoned)));
         }
+        drop(state);
+        told.into_iter().for_each(Told::wake);
     }
 
     /// Waits for news.
@@ -401,6 +405,12 @@ impl Drop for Pressing<'_> {
 }
 
 impl State {
+    fn count_failure(&mut self, held: Held, error: ProduceError) {
+        self.failed += held.records;
+        self.stats.failed_records += held.records;
+        self.first_failure.get_or_insert(error);
+    }
+
     /// Tells the sender about a partition, once until it looks.
     fn report(&mut self, place: Place) {
         let queue = &mut self.topics[place.0].queues[place.1 as usize];

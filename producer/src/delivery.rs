@@ -41,15 +41,18 @@ impl Outcome {
         Arc::new(Self { topic, partition, state: Mutex::new(State::Open(Vec::new())) })
     }
 
-    /// Tells everybody. Says whether it was open until now: the first outcome stands.
-    pub(crate) fn settle(&self, result: Result<Written, ProduceError>) -> bool {
+    /// Sets the outcome; the first one stands. Whoever waits is told by [`Told::wake`], for which no lock should
+    /// be held.
+    pub(crate) fn settle(&self, result: Result<Written, ProduceError>) -> Told {
         let mut state = self.lock();
-        let State::Open(wakers) = &mut *state else { return false };
-        let wakers = std::mem::take(wakers);
-        *state = State::Settled(result);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        true
+        match &mut *state {
+            State::Settled(_) => Told::Before,
+            State::Open(wakers) => {
+                let wakers = std::mem::take(wakers);
+                *state = State::Settled(result);
+                Told::Now(wakers)
+            }
+        }
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -86,6 +89,27 @@ impl Outcome {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an outcome is news.
+#[must_use = "those who wait are woken by wake()"]
+pub(crate) enum Told {
+    /// It was known before.
+    Before,
+    /// It is known from now on, and these wait for it.
+    Now(Vec<Waker>),
+}
+
+impl Told {
+    pub(crate) fn is_news(&self) -> bool {
+        matches!(self, Self::Now(_))
+    }
+
+    pub(crate) fn wake(self) {
+        if let Self::Now(wakers) = self {
+            wakers.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -153,8 +177,10 @@ mod tests {
         let outcome = Outcome::open(KStr::from("t"), 3);
         let handles: Vec<_> = (0..3).map(|i| tokio::spawn(Delivery::new(outcome.clone(), i, 7))).collect();
         tokio::task::yield_now().await;
-        assert!(outcome.settle(Ok(Written { base_offset: Some(100), append_time: None })));
-        assert!(!outcome.settle(Err(ProduceError::Abandoned)));
+        let told = outcome.settle(Ok(Written { base_offset: Some(100), append_time: None }));
+        assert!(told.is_news());
+        told.wake();
+        assert!(!outcome.settle(Err(ProduceError::Abandoned)).is_news());
         for (handle, offset) in handles.into_iter().zip(100..) {
             let metadata = handle.await.unwrap().unwrap();
             assert_eq!((metadata.offset, metadata.partition, metadata.timestamp), (Some(offset), 3, 7));

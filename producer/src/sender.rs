@@ -223,7 +223,7 @@ impl Sender {
         let trouble = self.trouble.as_deref();
         let lane = self.lanes.get_mut(&place)?;
         for (outcome, held, error) in lane.expire(now, timeout, trouble, &mut self.settled) {
-            self.buffer.settle_early(&outcome, &held, &error);
+            self.buffer.settle_early(&outcome, held, error);
         }
         if let Some(limit) = now.checked_sub(timeout)
             && self.buffer.oldest(place).is_some_and(|oldest| oldest <= limit)
