@@ -5,6 +5,7 @@ use std::future::Future;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use millstream_client::{Client, ClientError};
+use tokio::sync::oneshot;
 
 /// Where the broker is.
 #[derive(Debug, Args)]
@@ -61,6 +62,28 @@ pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> a
     // A reader of standard input may be stuck in its system call; nobody waits for it.
     runtime.shutdown_background();
     result
+}
+
+/// Ends at the first Ctrl-C. The second one ends the process, even while this thread is stuck in writing to a
+/// pipe that nobody reads. Must be called inside the runtime.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return;
+        }
+        // If nobody listens any more, the command is past the point where it could end well.
+        if tell.send(()).is_ok() {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+        std::process::exit(130);
+    });
+    async move {
+        if told.await.is_err() {
+            // No handler could be installed: then the system ends the process, as it does by default.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// What to do about a topic that is not there.

@@ -13,7 +13,7 @@ use millstream_client::{Client, ClientError, Missing};
 use millstream_consumer::{ConsumeError, Consumer, ConsumerRecord, StopAt};
 use millstream_log::SystemClock;
 
-use crate::connect::{BrokerArgs, block_on, unknown_topic};
+use crate::connect::{BrokerArgs, block_on, interrupted, unknown_topic};
 use crate::outcome::Outcome;
 use format::Template;
 pub(crate) use format::{HeadersAsJson, serialize_bytes};
@@ -70,8 +70,7 @@ pub(crate) fn run(args: ConsumeArgs) -> anyhow::Result<Outcome> {
         if io::stderr().is_terminal() && io::stdout().is_terminal() && !args.exit_at_end {
             eprintln!("reading {}; Ctrl-C ends", args.topic);
         }
-        let interrupted = tokio::signal::ctrl_c();
-        tokio::pin!(interrupted);
+        let mut interrupted = std::pin::pin!(interrupted());
         while !printer.is_done() {
             let records = tokio::select! {
                 records = consumer.poll() => records.map_err(explain)?,

@@ -16,7 +16,7 @@ use millstream_producer::{Acks, Compression, Idempotence, Producer, Record};
 use millstream_protocol::records::RecordHeader;
 use serde_json::json;
 
-use crate::connect::{BrokerArgs, block_on, unknown_topic};
+use crate::connect::{BrokerArgs, block_on, interrupted, unknown_topic};
 use crate::outcome::Outcome;
 use crate::table;
 use crate::text::{plural, unescape};
@@ -107,11 +107,8 @@ pub(crate) fn run(args: ProduceArgs) -> anyhow::Result<Outcome> {
         let flushed = producer.close().await;
         let stats = producer.stats();
         progress.finish();
-        let summary = Summary {
-            records: stats.delivered_records,
-            bytes: stats.delivered_bytes,
-            elapsed: started.elapsed(),
-        };
+        let summary =
+            Summary { records: stats.delivered_records, bytes: read_bytes, elapsed: started.elapsed() };
         report(&args, &summary)?;
         if let Err(error) = flushed {
             let failed = stats.failed_records;
@@ -194,8 +191,7 @@ async fn send_all(
 ) -> anyhow::Result<Outcome> {
     let mut blocks = input::read_stdin(args.record_separator.clone());
     let headers: Vec<RecordHeader> = args.headers.iter().map(header_of).collect();
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
+    let mut interrupted = std::pin::pin!(interrupted());
     loop {
         let block = tokio::select! {
             block = blocks.recv() => block,
