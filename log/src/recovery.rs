@@ -28,6 +28,9 @@ use scan::{ScanEnd, scan};
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;
 
+/// `<data>/topics/<topic>/<partition>`: an unclean end may have left any of these names unsynced.
+const FOLDERS_OF_A_LOG: usize = 4;
+
 /// What was found when a log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -83,7 +86,7 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
     let mut unsynced_dirs = Vec::new();
     make_dir(&*options.disk, dir, &mut unsynced_dirs)?;
     if options.clean == CleanStart::No {
-        unsynced_dirs.extend(dir.ancestors().take(3).map(Path::to_owned));
+        unsynced_dirs.extend(dir.ancestors().take(FOLDERS_OF_A_LOG).map(Path::to_owned));
     }
     let folder = Folder::read(&*options.disk, dir)?;
     let snapshot = folder.newest_snapshot(&*options.disk, dir)?;

@@ -154,11 +154,15 @@ impl SimDisk {
                 };
             }
         }
-        // What lies in a folder that is gone is gone too.
-        let folders = names.clone();
-        names.retain(|path, _| path.parent().is_none_or(|parent| folders.get(parent) == Some(&Node::Dir)));
-        world.seen.clone_from(&names);
-        world.durable = names;
+        // What lies in a folder that is gone is gone too; a folder sorts before what is in it.
+        let mut reachable = BTreeMap::new();
+        for (path, node) in names {
+            if path.parent().is_none_or(|parent| reachable.get(parent) == Some(&Node::Dir)) {
+                reachable.insert(path, node);
+            }
+        }
+        world.seen.clone_from(&reachable);
+        world.durable = reachable;
     }
 
     /// The sync of this number, counted from 0 from now on, fails, and what it should have made durable is

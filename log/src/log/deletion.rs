@@ -102,14 +102,24 @@ impl Log {
             leader_epoch: writer.partition().leader_epoch(),
             clean: CleanStart::Yes,
         };
-        let recovered = recover(&options, &self.dir)?;
+        let log_start = writer.partition().log_start();
+        let mut recovered = recover(&options, &self.dir)?;
+        if recovered.partition.log_end() < log_start {
+            // The batch in which the log starts is gone: nothing is left, and the log starts anew there.
+            snapshot::remove_beyond(&*self.disk, &self.dir, Offset::new(-1)).map_err(failed)?;
+            for segment in recovered.segments.iter().rev() {
+                segment.remove().map_err(failed)?;
+            }
+            self.new_segment(log_start).and_then(|_| self.disk.sync_dir(&self.dir)).map_err(failed)?;
+            recovered = recover(&options, &self.dir)?;
+        }
+        // Snapshots that knew the log start may be gone.
+        recovered.partition.raise_log_start(log_start);
         let end = recovered.partition.log_end();
-        writer.replace(
-            recovered.partition,
-            recovered.segments.last().map(Arc::clone),
-            recovered.active_since_ms,
-        );
+        let active = recovered.segments.last().map(Arc::clone);
+        writer.replace(recovered.partition, active, recovered.active_since_ms);
         self.segments.replace(recovered.segments);
+        writer.snapshot(&self.segments).write(&*self.disk, &self.dir).map_err(failed)?;
         Ok(end)
     }
 

@@ -340,7 +340,7 @@ impl Log {
         }
     }
 
-    fn new_segment(&self, base: Offset) -> io::Result<Segment> {
+    pub(super) fn new_segment(&self, base: Offset) -> io::Result<Segment> {
         Segment::create(&self.disk, &self.dir, base, self.config.index_interval_bytes)
     }
 }

@@ -1,1 +1,126 @@
-//! Later.
+//! The log against a map, under random operations.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// A small generator, so that a seed says it all.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+struct Model {
+    records: BTreeMap<i64, Vec<u8>>,
+    start: i64,
+    end: i64,
+    durable: i64,
+}
+
+impl Model {
+    fn check(&self, log: &Arc<Log>, dice: &mut Dice) {
+        let offsets = log.offsets();
+        assert_eq!((offsets.log_start.get(), offsets.log_end.get()), (self.start, self.end));
+        let from = self.start
+            + i64::try_from(dice.below(u64::try_from(self.end - self.start + 1).unwrap())).unwrap();
+        let expected: Vec<_> = self.records.range(from..).map(|(at, value)| (*at, value.clone())).collect();
+        assert_eq!(consume(log, from), expected, "from {from}");
+    }
+
+    fn cut_to(&mut self, end: i64) {
+        self.records.split_off(&end);
+        self.end = end;
+        self.durable = self.durable.min(end);
+    }
+
+    /// After a power cut anything from the durable point on may be gone, from the end.
+    fn accept_loss(&mut self, log: &Arc<Log>) {
+        let kept = end(log);
+        assert!(kept >= self.durable && kept <= self.end, "{} to {} became {kept}", self.durable, self.end);
+        self.cut_to(kept);
+    }
+}
+
+fn run(seed: u64) {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut rig = Rig::new(LogConfig {
+        segment_bytes: 400 + dice.below(3000),
+        index_interval_bytes: dice.below(400),
+        checkpoint_bytes: 200 + dice.below(5000),
+        ..LogConfig::default()
+    });
+    let mut log = rig.open();
+    let mut model = Model { records: BTreeMap::new(), start: 0, end: 0, durable: 0 };
+    for _ in 0..150 {
+        match dice.below(16) {
+            0..=8 => {
+                let value = vec![
+                    b'a' + u8::try_from(dice.below(26)).unwrap();
+                    usize::try_from(dice.below(120)).unwrap()
+                ];
+                let values = vec![&value[..]; 1 + usize::try_from(dice.below(2)).unwrap()];
+                let acks = if dice.below(3) == 0 { Acks::Durable } else { Acks::Written };
+                let appended = append(&log, &values, acks).unwrap();
+                assert_eq!(appended.base_offset.get(), model.end);
+                for value in values {
+                    model.records.insert(model.end, value.to_vec());
+                    model.end += 1;
+                }
+                if acks == Acks::Durable {
+                    model.durable = model.end;
+                }
+            }
+            9 => log.checkpoint().unwrap(),
+            10 => {
+                let before = i64::try_from(dice.below(u64::try_from(model.end + 1).unwrap())).unwrap();
+                let start = log.delete_records(Some(Offset::new(before))).unwrap().get();
+                model.start = model.start.max(before);
+                assert_eq!(start, model.start);
+                model.records = model.records.split_off(&start);
+                model.durable = if before >= model.start { model.durable.max(start) } else { model.durable };
+            }
+            11 => {
+                let to = model.start
+                    + i64::try_from(dice.below(u64::try_from(model.end - model.start + 1).unwrap())).unwrap();
+                let cut = log.truncate(Offset::new(to)).unwrap().get();
+                assert!(cut <= to && cut >= to - 1, "batches have at most two records");
+                let cut = cut.max(model.start);
+                model.cut_to(cut);
+            }
+            12 => {
+                log.close().unwrap();
+                model.durable = model.end;
+                log = rig.try_open(CleanStart::Yes).unwrap().0;
+            }
+            13 => {
+                drop(log);
+                log = rig.open();
+            }
+            14 => {
+                drop(log);
+                rig.disk.power_cut(PowerCut::KeepsSome { seed: dice.below(u64::MAX) });
+                rig.epoch += 1;
+                log = rig.open();
+                model.accept_loss(&log);
+            }
+            _ => rig.clock.advance(Duration::from_hours(dice.below(60))),
+        }
+        model.check(&log, &mut dice);
+    }
+}
+
+#[test]
+fn a_log_is_a_map_that_forgets_only_what_it_may() {
+    for seed in 0..150 {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            eprintln!("the seed is {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
