@@ -15,7 +15,7 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
 use millstream_protocol::ApiKey;
 use rustix::net::SendFlags;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
@@ -34,6 +34,10 @@ const CHECK_EACH: Duration = Duration::from_secs(30);
 
 /// Bytes of a frame that a peer must manage to send between two checks, once the first has passed.
 const BYTES_PER_CHECK: usize = 2 * 1024 * 1024;
+
+/// How long, and how often, the rest of a request that is not Kafka's is read.
+const FOREIGN_PATIENCE: Duration = Duration::from_secs(1);
+const FOREIGN_READS_MAX: usize = 64;
 
 /// An answer on its way: which API it belongs to, when its request came, and the outcome.
 struct Settled {
@@ -107,13 +111,29 @@ impl Connection {
             End::Refused(refusal) => {
                 warn!(%peer, "connection closed: {refusal}");
                 if refusal == Refusal::Http {
-                    let page = http_page(self.node.http_address);
-                    // The peer may be gone already; it was told what we could tell it.
-                    let _ = self.stream.write_all(page.as_bytes()).await;
-                    let _ = self.stream.shutdown().await;
+                    self.show_page().await;
                 }
             }
         }
+    }
+
+    /// Answers an HTTP client in its own language. What it still sends is read first, or closing would reset
+    /// the connection before the page has arrived. The peer may be gone at any step: it was told what we
+    /// could tell it.
+    async fn show_page(&mut self) {
+        let page = http_page(self.node.http_address);
+        let _ = self.stream.write_all(page.as_bytes()).await;
+        let _ = self.stream.shutdown().await;
+        let mut rest = [0; 1024];
+        let drain = async {
+            for _ in 0..FOREIGN_READS_MAX {
+                match self.stream.read(&mut rest).await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FOREIGN_PATIENCE, drain).await;
     }
 
     async fn exchange(&mut self) -> Result<End, End> {
@@ -123,6 +143,10 @@ impl Connection {
         let mut silence = Silence::default();
         loop {
             self.answer_what_is_here(&mut silence).await?;
+            // Not only below: a peer that always has a frame ready would keep the broker from stopping.
+            if self.node.is_stopping() {
+                return self.drain().await;
+            }
             let may_read = self.in_flight.len() < IN_FLIGHT_MAX;
             tokio::select! {
                 biased;
@@ -235,5 +259,45 @@ impl Silence {
         let each = CHECK_EACH.min(idle_after);
         let silent = each.saturating_mul(u32::try_from(self.checks).unwrap_or(u32::MAX));
         (nothing_in_flight && silent >= idle_after).then_some(End::Idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::FrameMemory;
+    use tokio::io::duplex;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn reader() -> FrameReader {
+        FrameReader::new(FrameMemory::new(1 << 30))
+    }
+
+    #[test]
+    fn an_idle_connection_is_closed_after_its_time_unless_it_waits_for_us() {
+        let (mut silence, mut waits) = (Silence::default(), Silence::default());
+        let last = LONG.as_secs() / CHECK_EACH.as_secs();
+        for check in 1..=last {
+            let end = silence.on_check(&reader(), true, LONG);
+            assert_eq!(matches!(end, Some(End::Idle)), check == last, "check {check}");
+            assert!(waits.on_check(&reader(), false, LONG).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_does_not_arrive_is_given_up_sooner_if_it_is_small() {
+        for (length, checks) in [(100_i32, 2), (20 << 20, 12)] {
+            let (mut ours, mut theirs) = duplex(1 << 10);
+            let mut reader = reader();
+            theirs.write_all(&length.to_be_bytes()).await.unwrap();
+            let session = Session::new(100 << 20);
+            assert!(reader.next(&mut ours, &session).now_or_never().is_none());
+            let mut silence = Silence::default();
+            for check in 1..=checks {
+                let end = silence.on_check(&reader, true, LONG);
+                assert_eq!(matches!(end, Some(End::Slow)), check == checks, "length {length}, check {check}");
+            }
+        }
     }
 }

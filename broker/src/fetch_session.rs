@@ -19,6 +19,9 @@ const EPOCH_FINAL: i32 = -1;
 /// A session that was not used for this long gives way to a new one when all slots are taken.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 
+/// Partitions that one session remembers. A consumer of more repeats its list with each request.
+const PARTITIONS_MAX: usize = 10_000;
+
 /// One partition as a request names it: by topic name up to version 12, by topic id from 13.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PartitionKey {
@@ -173,6 +176,10 @@ impl FetchSessions {
         for wanted in named(request) {
             session.want(wanted);
         }
+        if session.partitions.len() > PARTITIONS_MAX {
+            sessions.by_id.remove(&id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         let wanted = session.partitions.values().map(|known| known.wanted.clone()).collect();
         Ok((Context::Incremental { id }, wanted))
     }
@@ -189,7 +196,8 @@ impl FetchSessions {
         match context {
             Context::Sessionless => 0,
             Context::New { by_id } => {
-                if found.is_empty() || !sessions.make_room(self.slots, now) {
+                let fits = (1..=PARTITIONS_MAX).contains(&found.len());
+                if !fits || !sessions.make_room(self.slots, now) {
                     return 0;
                 }
                 let mut session = FetchSession::new(by_id, now);

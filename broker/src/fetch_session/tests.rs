@@ -97,3 +97,16 @@ fn full_slots_refuse_new_sessions_until_one_is_closed_or_old() {
     assert!(newer != 0 && newer != id);
     assert_eq!(sessions.len(), 1);
 }
+
+#[test]
+fn a_list_that_is_too_long_is_not_remembered() {
+    let sessions = FetchSessions::new(10);
+    let many = |count: usize| (0..count).map(|at| (i32::try_from(at).unwrap(), 0)).collect::<Vec<_>>();
+    let (none, told) = play(&sessions, &request(0, 0, &many(PARTITIONS_MAX + 1)), |_| IDLE).unwrap();
+    assert_eq!((none, told.len()), (0, PARTITIONS_MAX + 1));
+    let (id, _) = play(&sessions, &request(0, 0, &many(PARTITIONS_MAX)), |_| IDLE).unwrap();
+    assert_ne!(id, 0);
+    let grown = play(&sessions, &request(id, 1, &[(-1, 0)]), |_| IDLE);
+    assert_eq!(grown.unwrap_err(), ErrorCode::FetchSessionIdNotFound);
+    assert_eq!(sessions.len(), 0);
+}

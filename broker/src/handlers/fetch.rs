@@ -22,6 +22,7 @@ use millstream_protocol::messages::{FetchRequest, FetchResponse};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Uuid};
 
 use super::NONE;
+use super::offset_for_leader_epoch::epoch_end;
 use super::wire_errors::code_for_read;
 use crate::dispatch::{Answer, Call, Handler};
 use crate::fetch_session::{Context, Found, Wanted};
@@ -189,9 +190,9 @@ impl Fetching {
             _ => snapshot.identified(key.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
         };
         let partition = topic.partition(key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        self.call.node.view.check_leader(topic.id, key.partition, wanted.leader_epoch)?;
+        let now = self.call.node.view.check_leader(topic.id, key.partition, wanted.leader_epoch)?;
         let log = &partition.log;
-        let diverging = diverging(log, wanted)?;
+        let diverging = diverging(log, wanted, now.epoch)?;
         // Before the read: whoever finds nothing waits for what comes after this.
         let mut offsets = log.offsets();
         let slice = match diverging {
@@ -259,12 +260,16 @@ impl Fetching {
 }
 
 /// A client that names the epoch of its last batch is told if our log has none such (KIP-595).
-fn diverging(log: &Log, wanted: &Wanted) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
+fn diverging(
+    log: &Log,
+    wanted: &Wanted,
+    now: LeaderEpoch,
+) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
     if wanted.last_fetched_epoch < 0 {
         return Ok(None);
     }
     let last = LeaderEpoch::new(wanted.last_fetched_epoch);
-    let (epoch, end) = log.end_offset_for_epoch(last).ok_or(ErrorCode::OffsetOutOfRange)?;
+    let (epoch, end) = epoch_end(log, last, now).ok_or(ErrorCode::OffsetOutOfRange)?;
     let parts = epoch < last || end.get() < wanted.fetch_offset;
     Ok(parts.then_some((epoch, end)))
 }

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use millstream_log::LeaderEpoch;
+use millstream_log::{LeaderEpoch, Log, Offset};
 use millstream_protocol::ErrorCode;
 use millstream_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use millstream_protocol::messages::offset_for_leader_epoch_response::{
@@ -43,10 +43,17 @@ fn end_offset(
     call: &Call,
     name: &str,
     asked: &OffsetForLeaderPartition,
-) -> Result<Option<(LeaderEpoch, millstream_log::Offset)>, ErrorCode> {
+) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
     let snapshot = call.node.topics.snapshot();
     let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = topic.partition(asked.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    call.node.view.check_leader(topic.id, asked.partition, asked.current_leader_epoch)?;
-    Ok(partition.log.end_offset_for_epoch(LeaderEpoch::new(asked.leader_epoch)))
+    let now = call.node.view.check_leader(topic.id, asked.partition, asked.current_leader_epoch)?;
+    Ok(epoch_end(&partition.log, LeaderEpoch::new(asked.leader_epoch), now.epoch))
+}
+
+/// Where an epoch ended. The log knows those that have batches; the leader's own has begun even if nothing
+/// was written in it.
+pub(super) fn epoch_end(log: &Log, epoch: LeaderEpoch, now: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+    let is_now = (epoch == now).then(|| (epoch, log.offsets().log_end));
+    log.end_offset_for_epoch(epoch).or(is_now)
 }

@@ -17,7 +17,7 @@ use millstream_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
-use millstream_protocol::records::{self, BatchView, Compression, TimestampType};
+use millstream_protocol::records::{self, BatchView, Compression, TimestampType, Validated};
 use millstream_protocol::{ErrorCode, KStr};
 use tokio::sync::oneshot;
 
@@ -196,8 +196,8 @@ fn admit(records: Bytes, settings: &TopicSettings, call: &Call) -> Result<Bytes,
         return Err(Refused::new(ErrorCode::CorruptMessage, message));
     }
     check_header(&batch, call.version)?;
-    check_records(&batch, call)?;
-    check_timestamps(&batch, settings, call.node.clock.now_ms())?;
+    let walked = check_records(&batch, call)?;
+    check_timestamps(&walked, settings, call.node.clock.now_ms())?;
     stored_form(records, settings, call)
 }
 
@@ -228,8 +228,8 @@ fn check_header(batch: &BatchView<'_>, version: i16) -> Result<(), Refused> {
 }
 
 /// Walks the records: a batch whose count or offsets lie would stop every consumer behind it.
-fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<(), Refused> {
-    records::validate(batch, call.node.settings.decompressed_bytes_max).map(drop).map_err(|error| {
+fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<Validated, Refused> {
+    records::validate(batch, call.node.settings.decompressed_bytes_max).map_err(|error| {
         let message = error.to_string();
         let records = error.record().map(|index| BatchIndexAndErrorMessage {
             batch_index: index,
@@ -239,13 +239,14 @@ fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<(), Refused> {
     })
 }
 
-fn check_timestamps(batch: &BatchView<'_>, settings: &TopicSettings, now: i64) -> Result<(), Refused> {
-    if settings.timestamp_type == TimestampType::LogAppendTime || batch.max_timestamp() == NONE {
+/// A record without a timestamp (-1) is exempt, as in Kafka.
+fn check_timestamps(walked: &Validated, settings: &TopicSettings, now: i64) -> Result<(), Refused> {
+    if settings.timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
     let latest = now.saturating_add(settings.timestamp_after_max_ms);
     let earliest = now.saturating_sub(settings.timestamp_before_max_ms);
-    let (first, last) = (batch.base_timestamp(), batch.max_timestamp());
+    let (first, last) = (walked.min_timestamp, walked.max_timestamp);
     if last > latest || (first != NONE && first < earliest) {
         let message = format!(
             "the batch's timestamps, {first} to {last}, are not between {earliest} and {latest} \

@@ -3,7 +3,7 @@
 use millstream_broker::{Broker, DataDirError, StartError};
 use millstream_protocol::messages::MetadataRequest;
 
-use super::bed::{Bed, batch, values};
+use super::bed::{Bed, Client, batch, produce, values};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart() {
@@ -102,4 +102,29 @@ fn two_brokers_of_one_process_share_nothing() {
     assert!(other.client().call(12, &all).topics.is_empty());
     let id = |bed: &Bed| bed.client().call(12, &all).cluster_id;
     assert_ne!(id(&one), id(&other));
+}
+
+#[test]
+fn stopping_under_load_keeps_everything_that_was_acknowledged() {
+    let mut bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    let address = bed.broker().kafka_address();
+    let acknowledged = std::sync::atomic::AtomicI64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = Client::connect(address);
+            let request = produce("t", 0, batch(&["v"]), 1);
+            while writer.try_call(9, &request) {
+                acknowledged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        while client.log_end("t") < 100 {
+            std::thread::yield_now();
+        }
+        bed.stop();
+    });
+    bed.start();
+    let end = bed.client().log_end("t");
+    let acknowledged = acknowledged.into_inner();
+    assert!((acknowledged..=acknowledged + 1).contains(&end), "{acknowledged} acknowledged, {end} there");
 }
