@@ -4,7 +4,10 @@ use std::future::Future;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use millstream_client::{Client, ClientError};
+use millstream_client::{Client, ClientError, To};
+use millstream_protocol::ErrorCode;
+use millstream_protocol::messages::MetadataRequest;
+use millstream_protocol::messages::metadata_request::MetadataRequestTopic;
 use tokio::sync::oneshot;
 
 /// Where the broker is.
@@ -84,6 +87,20 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Whether there is a topic of this name, asked once and without making it. The client itself asks for a second
+/// before it says no, because in a cluster a new topic takes a while to be known; a person does not wait.
+///
+/// # Errors
+/// When the broker cannot be asked.
+pub(crate) async fn topic_exists(client: &Client, name: &str) -> anyhow::Result<bool> {
+    let topic = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
+    let request =
+        MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: false, ..Default::default() };
+    let answer = client.request(request, To::Any).await?;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    Ok(answer.topics.iter().all(|topic| topic.error_code != unknown))
 }
 
 /// What to do about a topic that is not there.

@@ -9,11 +9,11 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use millstream_client::{Client, ClientError, Missing};
+use millstream_client::{Client, Missing};
 use millstream_consumer::{ConsumeError, Consumer, ConsumerRecord, StopAt};
 use millstream_log::SystemClock;
 
-use crate::connect::{BrokerArgs, block_on, interrupted, unknown_topic};
+use crate::connect::{BrokerArgs, block_on, interrupted, topic_exists, unknown_topic};
 use crate::outcome::Outcome;
 use format::Template;
 pub(crate) use format::{HeadersAsJson, serialize_bytes};
@@ -88,10 +88,10 @@ pub(crate) fn run(args: ConsumeArgs) -> anyhow::Result<Outcome> {
 
 async fn assign(client: Client, args: &ConsumeArgs) -> anyhow::Result<Consumer> {
     let name = &args.topic;
-    let topic = match client.topic(name, Missing::Fail).await {
-        Err(ClientError::UnknownTopic { .. }) => bail!(unknown_topic(name)),
-        topic => topic?,
-    };
+    if !topic_exists(&client, name).await? {
+        bail!(unknown_topic(name));
+    }
+    let topic = client.topic(name, Missing::Fail).await?;
     let count = topic.partitions.len();
     let start = args.from.start_at(&SystemClock);
     let mut builder = Consumer::builder(client);

@@ -8,7 +8,7 @@ mod progress;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use millstream_client::{Client, ClientError, Missing};
@@ -16,7 +16,7 @@ use millstream_producer::{Acks, Compression, Idempotence, Producer, Record};
 use millstream_protocol::records::RecordHeader;
 use serde_json::json;
 
-use crate::connect::{BrokerArgs, block_on, interrupted, unknown_topic};
+use crate::connect::{BrokerArgs, block_on, interrupted, topic_exists, unknown_topic};
 use crate::outcome::Outcome;
 use crate::table;
 use crate::text::{plural, unescape};
@@ -161,19 +161,15 @@ fn build(client: Client, args: &ProduceArgs) -> Producer {
 /// Finds or makes the topic before anything is read, so that a wrong name costs no input.
 async fn check_topic(client: &Client, args: &ProduceArgs) -> anyhow::Result<()> {
     let name = &args.topic;
-    let topic = match client.topic(name, Missing::Fail).await {
-        Err(ClientError::UnknownTopic { .. }) => {
-            let made = client.topic(name, Missing::Create).await;
-            let made = made.with_context(|| unknown_topic(name))?;
-            if !args.quiet {
-                let count = made.partitions.len() as u64;
-                eprintln!("created topic {name} with {count} {}", plural(count, "partition", "partitions"));
-            }
-            made
-        }
+    let exists = topic_exists(client, name).await?;
+    let topic = match client.topic(name, Missing::Create).await {
+        Err(ClientError::UnknownTopic { .. }) => bail!(unknown_topic(name)),
         topic => topic?,
     };
     let count = topic.partitions.len();
+    if !exists && !args.quiet {
+        eprintln!("created topic {name} with {count} {}", plural(count as u64, "partition", "partitions"));
+    }
     match args.partition {
         Some(partition) if partition as usize >= count => {
             bail!("topic {name} has no partition {partition}; it has {count}, numbered from 0")
