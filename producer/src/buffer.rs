@@ -149,7 +149,14 @@ impl Buffer {
         }
         let Some(&place) = state.by_name.get(record.topic) else { return Ok(None) };
         let topic = &mut state.topics[place];
-        let partition = topic.choose(record)?;
+        let mut partition = topic.choose(record)?;
+        let mut sealed = None;
+        if topic.queues[partition].seal_if_full(new, self.settings.batch_bytes) {
+            sealed = Some(partition);
+            topic.move_on_from(partition);
+            // Without a key, this record is the first for the next partition.
+            partition = topic.choose(record)?;
+        }
         let queue = &mut topic.queues[partition];
         let mut has_news = queue.seal_if_full(new, self.settings.batch_bytes);
         let gathering = queue.open.get_or_insert_with(|| {
@@ -177,8 +184,8 @@ impl Buffer {
             topic.move_on_from(partition);
             has_news = true;
         }
-        if has_news {
-            state.report((place, partition as i32));
+        let news = sealed.into_iter().chain(has_news.then_some(partition));
+        if news.map(|partition| state.report((place, partition as i32))).count() > 0 {
             drop(guard);
             self.wake.notify_one();
         }

@@ -230,7 +230,7 @@ impl Sender {
         {
             for gathering in self.buffer.take_older(place, limit) {
                 let error = answer::never_sent(Target::from(&*gathering.outcome), timeout, trouble);
-                self.fail(gathering, error);
+                self.fail(&gathering, error);
             }
         }
         let lane = &self.lanes[&place];
@@ -238,7 +238,7 @@ impl Sender {
         oldest.map(|oldest| oldest + timeout)
     }
 
-    fn fail(&self, gathering: Gathering, error: ProduceError) {
+    fn fail(&self, gathering: &Gathering, error: ProduceError) {
         let records = u64::from(gathering.builder.record_count().unsigned_abs());
         let held = Held { id: gathering.id, records, bytes: 0, room: gathering.room };
         self.buffer.settle(&gathering.outcome, held, Err(error));
@@ -252,8 +252,9 @@ impl Sender {
 
     /// Sends a request. Its answer arrives as an event.
     async fn send(&mut self, id: BrokerId, draft: Draft) {
-        let broker = self.brokers.get_mut(&id).expect("a draft is made for a broker that is connected");
-        let Some(connection) = broker.connection.clone() else { return };
+        let connected = "a draft is only made for a broker that is connected";
+        let broker = self.brokers.get_mut(&id).expect(connected);
+        let connection = broker.connection.clone().expect(connected);
         broker.in_flight += 1;
         let sent: Sent = draft.batches.iter().map(|batch| (batch.place, batch.order)).collect();
         self.buffer.count_request();
@@ -366,8 +367,7 @@ impl Sender {
                 lane.fail_queued(&error, &mut self.settled);
             }
             for gathering in self.buffer.take_older(place, now) {
-                let error = error(&gathering.outcome);
-                self.fail(gathering, error);
+                self.fail(&gathering, error(&gathering.outcome));
             }
         }
     }

@@ -1,1 +1,305 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use millstream_client::fake::{self, Answer, Call, FakeBroker, NODE};
+use millstream_client::protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use millstream_client::protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use millstream_client::protocol::messages::{
+    FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+};
+use millstream_client::protocol::records::{BatchBuilder, Compression, NewRecord, set_base};
+use millstream_client::protocol::{ApiKey, Chunk, ErrorCode};
+
+use super::*;
+
+/// A log of batches of ten records each, from offset 0.
+fn batch(base_offset: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::Lz4);
+    for offset in base_offset..base_offset + 10 {
+        let value = offset.to_string();
+        builder.append(&NewRecord { timestamp: offset, value: Some(value.as_bytes()), ..Default::default() });
+    }
+    let mut bytes = builder.build().to_vec();
+    set_base(&mut bytes, base_offset, 3);
+    bytes
+}
+
+/// What was asked of each partition in one Fetch, and in which session.
+#[derive(Debug, Clone, PartialEq)]
+struct Asked {
+    session: (i32, i32),
+    offsets: Vec<(i32, i64)>,
+}
+
+fn look(call: &Call) -> Asked {
+    let request: FetchRequest = call.decode();
+    let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let offsets = partitions.map(|partition| (partition.partition, partition.fetch_offset)).collect();
+    Asked { session: (request.session_id, request.session_epoch), offsets }
+}
+
+fn found(partition: i32, error: ErrorCode, records: Vec<u8>) -> PartitionData {
+    PartitionData {
+        partition_index: partition,
+        error_code: error.code(),
+        high_watermark: 1000,
+        records: Some(Chunk::Bytes(records.into())),
+        ..Default::default()
+    }
+}
+
+fn answer(call: &Call, session_id: i32, partitions: Vec<PartitionData>) -> Answer {
+    let topic_id = fake::topic_id("t");
+    let responses = match partitions {
+        partitions if partitions.is_empty() => Vec::new(),
+        partitions => vec![FetchableTopicResponse { topic_id, partitions, ..Default::default() }],
+    };
+    call.answer::<FetchRequest>(&FetchResponse { session_id, responses, ..Default::default() })
+}
+
+/// A broker whose Fetch is scripted; every partition starts at 0 and ends at 20.
+async fn start(
+    partitions: i32,
+    mut on_fetch: impl FnMut(&Call, &Asked) -> Answer + Send + 'static,
+) -> (Client, Arc<Mutex<Vec<Asked>>>) {
+    let seen: Arc<Mutex<Vec<Asked>>> = Arc::default();
+    let all = seen.clone();
+    let broker = FakeBroker::start(partitions, move |call| match call.api {
+        ApiKey::Fetch => {
+            let asked = look(call);
+            all.lock().unwrap().push(asked.clone());
+            on_fetch(call, &asked)
+        }
+        ApiKey::ListOffsets => list_offsets(call),
+        _ => Answer::Usual,
+    });
+    (Client::builder("fake").transport(broker).connect().await.unwrap(), seen)
+}
+
+fn list_offsets(call: &Call) -> Answer {
+    let request: ListOffsetsRequest = call.decode();
+    let topics = request.topics.into_iter().map(|topic| ListOffsetsTopicResponse {
+        name: topic.name,
+        partitions: (topic.partitions.iter())
+            .map(|partition| ListOffsetsPartitionResponse {
+                partition_index: partition.partition_index,
+                offset: if partition.timestamp == -1 { 20 } else { 0 },
+                ..Default::default()
+            })
+            .collect(),
+    });
+    let response = ListOffsetsResponse { topics: topics.collect(), ..Default::default() };
+    call.answer::<ListOffsetsRequest>(&response)
+}
+
+/// Serves batches of ten for every partition that is named, and nothing beyond offset 20.
+fn serve(call: &Call, asked: &Asked, session_id: i32) -> Answer {
+    let due = asked.offsets.iter().filter(|(_, offset)| *offset < 20);
+    let data = due.map(|(partition, offset)| found(*partition, ErrorCode::None, batch(offset / 10 * 10)));
+    answer(call, session_id, data.collect())
+}
+
+async fn offsets(consumer: &mut Consumer) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    while let Some(record) = consumer.next().await.unwrap() {
+        assert_eq!(record.value.as_deref(), Some(record.offset.to_string().as_bytes()));
+        assert_eq!((record.timestamp, record.leader_epoch), (record.offset, 3));
+        offsets.push(record.offset);
+    }
+    offsets
+}
+
+#[tokio::test]
+async fn reading_starts_within_a_batch_and_stops_at_the_end_of_the_log() {
+    let (client, seen) = start(1, |call, asked| serve(call, asked, 0)).await;
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Offset(7)).stop(StopAt::CurrentEnd);
+    let mut consumer = builder.build().await.unwrap();
+    assert_eq!(offsets(&mut consumer).await, (7..20).collect::<Vec<_>>());
+    assert_eq!(consumer.position("t", 0), Some(20));
+    assert_eq!(consumer.next().await.unwrap(), None);
+    let asked: Vec<_> = seen.lock().unwrap().iter().map(|asked| asked.offsets.clone()).collect();
+    assert_eq!(asked, [[(0, 7)], [(0, 10)]]);
+}
+
+#[tokio::test]
+async fn within_a_session_only_what_changed_is_named() {
+    let (client, seen) = start(3, |call, asked| {
+        let first = &asked.offsets[..asked.offsets.len().min(1)];
+        serve(call, &Asked { offsets: first.to_vec(), ..asked.clone() }, 5)
+    })
+    .await;
+    let builder = Consumer::builder(client).assign_topic("t", StartAt::Beginning);
+    let mut consumer = builder.build().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(consumer.poll().await.unwrap().len(), 10);
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0], Asked { session: (0, 0), offsets: vec![(0, 0), (1, 0), (2, 0)] });
+    assert_eq!(seen[1], Asked { session: (5, 1), offsets: vec![(0, 10)] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_forgotten_is_opened_again() {
+    let mut count = 0;
+    let (client, seen) = start(1, move |call, asked| {
+        count += 1;
+        if count != 2 {
+            return serve(call, asked, 5);
+        }
+        let error_code = ErrorCode::FetchSessionIdNotFound.code();
+        call.answer::<FetchRequest>(&FetchResponse { error_code, ..Default::default() })
+    })
+    .await;
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
+    assert_eq!(offsets(&mut builder.build().await.unwrap()).await.len(), 20);
+    let sessions: Vec<_> = seen.lock().unwrap().iter().map(|asked| asked.session).collect();
+    assert_eq!(sessions, [(0, 0), (5, 1), (0, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_moved_is_looked_up_and_read_on_from_where_we_were() {
+    let moved = Arc::new(Mutex::new(false));
+    let broker = FakeBroker::start(1, move |call| {
+        let mut moved = moved.lock().unwrap();
+        match call.api {
+            ApiKey::Metadata => {
+                let asked: MetadataRequest = call.decode();
+                let names = asked.topics.into_iter().flatten().filter_map(|topic| topic.name);
+                let leader = if *moved { NODE + 1 } else { NODE };
+                call.answer::<MetadataRequest>(&fake::metadata(names, 1, |_| leader))
+            }
+            ApiKey::Fetch => {
+                let asked = look(call);
+                if asked.offsets == [(0, 10)] && !*moved {
+                    *moved = true;
+                    return answer(call, 0, vec![found(0, ErrorCode::NotLeaderOrFollower, Vec::new())]);
+                }
+                serve(call, &asked, 0)
+            }
+            ApiKey::ListOffsets => list_offsets(call),
+            _ => Answer::Usual,
+        }
+    });
+    let client = Client::builder("fake").transport(broker).connect().await.unwrap();
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
+    let read = offsets(&mut builder.build().await.unwrap()).await;
+    assert_eq!(read, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_while_it_waits_loses_nothing() {
+    let mut count = 0;
+    let (client, seen) = start(1, move |call, asked| {
+        count += 1;
+        if count == 1 { Answer::Never } else { serve(call, asked, 0) }
+    })
+    .await;
+    let client_timeout = client.request_timeout();
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
+    let mut consumer = builder.build().await.unwrap();
+    for _ in 0..50 {
+        assert!(tokio::time::timeout(Duration::from_millis(10), consumer.next()).await.is_err());
+    }
+    assert_eq!(seen.lock().unwrap().len(), 1, "the first fetch is still the one under way");
+    tokio::time::advance(client_timeout).await;
+    assert_eq!(offsets(&mut consumer).await.len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_damaged_is_told_and_may_be_passed_over() {
+    let (client, _) = start(1, |call, asked| {
+        let mut bytes = batch(asked.offsets[0].1);
+        if asked.offsets[0].1 == 0 {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+        answer(call, 0, vec![found(0, ErrorCode::None, bytes)])
+    })
+    .await;
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
+    let mut consumer = builder.build().await.unwrap();
+    for _ in 0..2 {
+        let error = consumer.next().await.unwrap_err();
+        assert!(matches!(error, ConsumeError::Checksum { offset: 0, next_offset: 10, .. }), "{error}");
+    }
+    consumer.seek("t", 0, StartAt::Offset(10)).unwrap();
+    assert_eq!(offsets(&mut consumer).await, (10..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_unpacks_to_too_much_is_an_error() {
+    let (client, _) = start(1, |call, asked| serve(call, asked, 0)).await;
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).max_decompressed_bytes(50);
+    let error = builder.build().await.unwrap().next().await.unwrap_err();
+    assert!(matches!(error, ConsumeError::Malformed { offset: 0, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_does_not_pass_is_reported_and_other_partitions_are_read() {
+    let (client, _) = start(2, |call, asked| {
+        let data = asked.offsets.iter().filter(|(partition, offset)| *partition == 1 || *offset < 20);
+        let data = data.map(|(partition, offset)| match partition {
+            0 => found(0, ErrorCode::None, batch(*offset)),
+            other => found(*other, ErrorCode::KafkaStorageError, Vec::new()),
+        });
+        answer(call, 0, data.collect())
+    })
+    .await;
+    let builder = Consumer::builder(client).assign_topic("t", StartAt::Beginning).stop(StopAt::CurrentEnd);
+    let mut consumer = builder.build().await.unwrap();
+    let mut read = 0;
+    let error = loop {
+        match consumer.next().await {
+            Ok(record) => read += record.map_or(0, |_| 1),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(read, 20);
+    assert!(
+        matches!(error, ConsumeError::Unavailable { partition: 1, .. }) && error.is_retriable(),
+        "{error}"
+    );
+    assert!(error.to_string().contains("KAFKA_STORAGE_ERROR"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_the_limit_is_fetched_ahead_of_a_program_that_reads_slowly() {
+    let size = batch(0).len();
+    let (client, seen) = start(1, move |call, asked| {
+        let offset = asked.offsets[0].1;
+        let two = [batch(offset), batch(offset + 10)].concat();
+        answer(call, 0, vec![found(0, ErrorCode::None, two)])
+    })
+    .await;
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).max_bytes(size + 1);
+    let mut consumer = builder.build().await.unwrap();
+    for read in 0..200 {
+        consumer.next().await.unwrap().unwrap();
+        // Let whatever is under way happen.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let fetches = seen.lock().unwrap().len();
+        assert!(fetches <= read / 20 + 2, "{fetches} fetches of 20 for {read} records");
+    }
+}
+
+#[test]
+fn a_record_that_is_detached_keeps_nothing_else_in_memory() {
+    use bytes::Bytes;
+    use millstream_client::protocol::records::RecordHeader;
+    let frame = Bytes::from(vec![7; 1000]);
+    let record = ConsumerRecord {
+        topic: KStr::from("t"),
+        partition: 0,
+        offset: 1,
+        timestamp: 2,
+        key: None,
+        value: Some(frame.slice(10..12)),
+        headers: vec![RecordHeader { key: KStr::from("h"), value: Some(frame.slice(20..21)) }],
+        leader_epoch: 0,
+    };
+    let kept = record.detach();
+    assert_eq!(kept, record);
+    drop(record);
+    assert!(frame.is_unique());
+}
