@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs what the foreign-client checks need, once: Debian packages, a Python environment, Kafka's jars, and librdkafka with
+# its tests. Everything but the Debian packages goes to ~/.cache/millstream/foreign (MILLSTREAM_FOREIGN_CACHE). Safe to repeat.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${MILLSTREAM_FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}
+mkdir -p "$cache"
+
+# done_for NAME INPUT...: whether NAME was made from exactly these inputs (a file's content, or a plain word).
+stamp() { local name=$1; shift; for input; do [ -f "$input" ] && cat "$input" || echo "$input"; done | sha256sum >"$cache/$name.now"; }
+done_for() { stamp "$@"; cmp -s "$cache/$1.now" "$cache/$1.done"; }
+mark() { mv "$cache/$1.now" "$cache/$1.done"; }
+
+packages() {
+  local missing=()
+  command -v kcat >/dev/null || missing+=(kcat)
+  command -v javac >/dev/null || missing+=(default-jdk-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  command -v g++ >/dev/null || missing+=(g++)
+  command -v make >/dev/null || missing+=(make)
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
+  [ -e /usr/include/openssl/ssl.h ] || missing+=(libssl-dev)
+  # librdkafka's transaction and statistics tests read JSON with it.
+  [ -e /usr/include/rapidjson/document.h ] || missing+=(rapidjson-dev)
+  # The corpus is apt's package list, which a fresh machine has yet to fetch.
+  if [ ${#missing[@]} -gt 0 ] || [ "$(apt-cache dumpavail | wc -c)" -lt 50000000 ]; then apt-get update -qq; fi
+  if [ ${#missing[@]} -gt 0 ]; then DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null; fi
+}
+
+python_environment() {
+  done_for venv "$here/requirements.txt" && return
+  rm -rf "$cache/venv"
+  python3 -m venv "$cache/venv"
+  "$cache/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+  mark venv
+}
+
+java_programs() {
+  if ! done_for jars "$here/java/pom.xml"; then
+    rm -rf "$cache/jars"
+    mvn --quiet --batch-mode -f "$here/java/pom.xml" dependency:copy-dependencies \
+      -DoutputDirectory="$cache/jars" -DincludeScope=runtime
+    mark jars
+  fi
+  if ! done_for classes "$here/java/pom.xml" "$here/java/TextClient.java"; then
+    rm -rf "$cache/classes"
+    javac -cp "$cache/jars/*" -d "$cache/classes" "$here/java/TextClient.java"
+    mark classes
+  fi
+}
+
+# The crate rdkafka-sys, which our benchmark uses, ships librdkafka's whole tree. Only the library and its tests are built, and
+# not optimised: what is tested is the broker.
+librdkafka_tests() {
+  local version sources
+  version=$(sed -n '/^name = "rdkafka-sys"$/{n;s/version = "\(.*\)"/\1/p}' "$here/../../Cargo.lock")
+  done_for librdkafka "$version" && return
+  cargo fetch --quiet --locked --manifest-path "$here/../../Cargo.toml"
+  sources=$(echo "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"rdkafka-sys-$version/librdkafka")
+  rm -rf "$cache/librdkafka"
+  cp -r "$sources" "$cache/librdkafka"
+  (
+    cd "$cache/librdkafka"
+    ./configure --disable-curl --disable-sasl --disable-optimization --disable-debug-symbols
+    make -j"$(nproc)" libs
+    make -j"$(nproc)" -C tests build
+  ) >"$cache/librdkafka.log" 2>&1 || { tail -40 "$cache/librdkafka.log"; return 1; }
+  mark librdkafka
+}
+
+for step in ${*:-packages python_environment java_programs librdkafka_tests}; do
+  began=$SECONDS
+  "$step"
+  echo "setup: $step $((SECONDS - began)) s"
+done
