@@ -43,7 +43,7 @@ pub use builder::{BatchBuilder, NewRecord};
 pub use compression::{Compression, UnknownCompressionName};
 pub use error::{BatchError, RecordFlaw};
 pub use reading::{Batches, Record, RecordHeader, Records, batches, records};
-pub use rewrite::{recompress, set_base, set_log_append_time};
+pub use rewrite::{recompress, set_base, set_log_append_time, set_max_timestamp};
 pub use walk::{Validated, validate};
 
 /// The checksum of Kafka's batches: CRC-32C (Castagnoli), over everything from the attributes on.

@@ -133,6 +133,16 @@ fn stamping_the_append_time_gives_the_bytes_of_the_java_client() {
 }
 
 #[test]
+fn correcting_the_max_timestamp_gives_back_the_bytes_of_the_java_client() {
+    let mut bytes = Vec::from(batch(Compression::None));
+    records::set_max_timestamp(&mut bytes, 1);
+    assert!(BatchView::parse(&bytes).unwrap().crc_is_valid());
+    assert_ne!(bytes, batch(Compression::None));
+    records::set_max_timestamp(&mut bytes, MAX_TIMESTAMP);
+    assert_eq!(bytes, batch(Compression::None));
+}
+
+#[test]
 fn a_commit_marker_is_a_control_batch_with_one_record() {
     let batch = golden(include_str!("golden/java-commit-marker.hex"));
     let view = BatchView::parse(&batch).unwrap();

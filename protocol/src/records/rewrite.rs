@@ -31,6 +31,14 @@ pub fn recompress(
 pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
     // The bit lies in the low byte of the attributes.
     batch[AT_ATTRIBUTES + 1] |= LOG_APPEND_TIME_BIT as u8;
+    set_max_timestamp(batch, timestamp_ms);
+}
+
+/// Corrects the largest timestamp in the header of one whole batch; those of the records stay.
+///
+/// # Panics
+/// If `batch` has not the 61 bytes of a header.
+pub fn set_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
     put(batch, AT_MAX_TIMESTAMP, timestamp_ms.to_be_bytes());
     set_crc(batch);
 }
