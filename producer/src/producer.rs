@@ -31,7 +31,7 @@ use crate::record::Record;
 ///
 /// // Many, and one look at the end.
 /// for n in 0..1_000_000 {
-///     let _ = producer.send(Record::to("orders").value(&n.to_string())).await?;
+///     drop(producer.send(Record::to("orders").value(&n.to_string())).await?);
 /// }
 /// producer.close().await?;
 /// # Ok(())

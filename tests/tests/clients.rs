@@ -1,6 +1,8 @@
 //! Client, producer and consumer against a real broker: by default one inside this process; with
 //! `MILLSTREAM_TEST_BOOTSTRAP=host:port` whichever listens there, Apache Kafka included.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -194,7 +196,7 @@ async fn reading_starts_at_a_time_at_an_offset_within_a_batch_or_at_the_end() {
     let producer = Producer::builder(client.clone()).linger(Duration::from_millis(50)).build();
     for n in 0..100_i64 {
         let value = n.to_string();
-        let _ = producer.send(Record::to(&topic).value(&value).timestamp(1_000_000 + n * 10)).await.unwrap();
+        drop(producer.send(Record::to(&topic).value(&value).timestamp(1_000_000 + n * 10)).await.unwrap());
     }
     producer.flush().await.unwrap();
     for (start, first) in [
@@ -214,7 +216,7 @@ async fn reading_starts_at_a_time_at_an_offset_within_a_batch_or_at_the_end() {
     for start in [StartAt::End, StartAt::Timestamp(i64::MAX)] {
         let mut consumer =
             Consumer::builder(client.clone()).assign(topic.as_str(), 0, start).build().await.unwrap();
-        let _ = producer.send(Record::to(&topic).value("new")).await.unwrap().await.unwrap();
+        drop(producer.send(Record::to(&topic).value("new")).await.unwrap().await.unwrap());
         let record = consumer.next().await.unwrap().unwrap();
         assert_eq!(record.value.as_deref(), Some(&b"new"[..]), "{start:?}");
     }
@@ -226,7 +228,7 @@ async fn an_offset_that_is_gone_is_an_error_first_and_skipped_only_if_asked() {
     let (client, topic) = peer.topic("gone", 1).await;
     let producer = Producer::builder(client.clone()).build();
     for n in 0..10 {
-        let _ = producer.send(Record::to(&topic).value(&n.to_string())).await.unwrap();
+        drop(producer.send(Record::to(&topic).value(&n.to_string())).await.unwrap());
     }
     producer.flush().await.unwrap();
     let start = client.admin().delete_records(&topic, 0, DeleteUpTo::Offset(4)).await.unwrap();
@@ -399,7 +401,7 @@ async fn many_partitions_are_read_in_one_session_while_they_are_written() {
     let writer = tokio::spawn(async move {
         for n in 0..2_000 {
             let value = n.to_string();
-            let _ = producer.send(Record::to(&topic).key(&value).value(&value)).await.unwrap();
+            drop(producer.send(Record::to(&topic).key(&value).value(&value)).await.unwrap());
         }
         producer.close().await.unwrap();
     });

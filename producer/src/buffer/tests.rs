@@ -44,7 +44,7 @@ fn settle(buffer: &Buffer, gathering: &Gathering) {
 async fn a_batch_leaves_when_it_is_full_and_the_record_that_did_not_fit_starts_the_next() {
     let buffer = buffer(settings(), 1).await;
     for _ in 0..3 {
-        let _ = append(&buffer, Record::to("t").partition(0).value(&[0; 400])).await;
+        drop(append(&buffer, Record::to("t").partition(0).value(&[0; 400])).await);
     }
     assert_eq!(due(&buffer, 0, false).unwrap().builder.record_count(), 2);
     assert!(due(&buffer, 0, false).is_none(), "the other is not full, and something is under way");
@@ -55,7 +55,7 @@ async fn a_batch_leaves_when_it_is_full_and_the_record_that_did_not_fit_starts_t
 async fn with_a_linger_a_batch_leaves_when_its_time_has_come() {
     let linger = Duration::from_millis(20);
     let buffer = buffer(BufferSettings { linger: Some(linger), ..settings() }, 1).await;
-    let _ = append(&buffer, Record::to("t").partition(0).value("x")).await;
+    drop(append(&buffer, Record::to("t").partition(0).value("x")).await);
     let born = Instant::now();
     let Due::Later(Some(at)) = buffer.take_due((0, 0), true, born) else { panic!("it lingers") };
     assert_eq!(at, born + linger);
@@ -95,7 +95,7 @@ async fn a_full_buffer_makes_senders_wait_in_turn_and_presses_what_lingers() {
     let settings = BufferSettings { linger, batch_bytes: 100_000, ..settings() };
     let buffer = buffer(settings, 1).await;
     for _ in 0..2 {
-        let _ = append(&buffer, Record::to("t").partition(0).value(&[0; 4500])).await;
+        drop(append(&buffer, Record::to("t").partition(0).value(&[0; 4500])).await);
     }
     let large = Record::to("t").partition(0).value(&[0; 4500]);
     assert!(matches!(buffer.try_append(&large), Err(SendError::BufferFull { .. })));
@@ -113,7 +113,7 @@ async fn a_full_buffer_makes_senders_wait_in_turn_and_presses_what_lingers() {
 async fn a_sender_that_gives_up_waiting_leaves_no_room_taken() {
     let buffer = buffer(BufferSettings { batch_bytes: 100_000, ..settings() }, 1).await;
     for _ in 0..2 {
-        let _ = append(&buffer, Record::to("t").partition(0).value(&[0; 4500])).await;
+        drop(append(&buffer, Record::to("t").partition(0).value(&[0; 4500])).await);
     }
     let large = Record::to("t").partition(0).value(&[0; 4500]);
     let mut waiting = Box::pin(buffer.append(&large));

@@ -244,7 +244,7 @@ async fn records_arrive_complete_and_in_order_whatever_the_codec() {
         });
         let producer = Producer::builder(client.await).compression(compression).batch_bytes(500).build();
         for n in 0..200 {
-            let _ = producer.send(to_first(&format!("record {n}"))).await.unwrap();
+            drop(producer.send(to_first(&format!("record {n}"))).await.unwrap());
         }
         producer.close().await.unwrap();
         let expected: Vec<_> = (0..200).map(|n| format!("record {n}")).collect();
@@ -268,10 +268,9 @@ async fn what_the_broker_refuses_for_good_fails_at_once_with_its_reason() {
 #[test]
 fn a_runtime_that_goes_down_leaves_nobody_waiting() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let delivery = runtime.block_on(async {
-        let (builder, _) = start(Box::new(|_| Reaction::Hang)).await;
-        builder.build().send(to_first("x")).await.unwrap()
-    });
+    let builder = runtime.block_on(start(Box::new(|_| Reaction::Hang))).0;
+    let producer = runtime.block_on(async { builder.build() });
+    let delivery = runtime.block_on(producer.send(to_first("x"))).unwrap();
     drop(runtime);
     let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(other.block_on(delivery), Err(ProduceError::Abandoned)));
