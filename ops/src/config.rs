@@ -5,7 +5,7 @@ use millstream_broker::settings::{Kind, Knob, REGISTRY};
 use serde_json::json;
 
 use crate::outcome::Outcome;
-use crate::table;
+use crate::output;
 
 /// The commands about settings.
 #[derive(Debug, Subcommand)]
@@ -35,17 +35,17 @@ pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<Outcome> {
                 let topic = knob.topic_name().unwrap_or_default();
                 vec![knob.name.to_owned(), shown(knob.default).to_owned(), topic.to_owned()]
             };
-            table::print(&["setting", "default", "on a topic"], REGISTRY.iter().map(row).collect())?;
+            output::table(&["setting", "default", "on a topic"], REGISTRY.iter().map(row).collect())?;
         }
         ConfigCommand::List(ListArgs { json: true }) => {
             for knob in REGISTRY {
-                table::print_json(&json!({
+                output::json(&json!({
                     "name": knob.name, "topic_name": knob.topic_name(), "default": knob.default,
                     "values": values(knob.kind), "doc": knob.doc,
                 }))?;
             }
         }
-        ConfigCommand::Docs => table::print_text(&document())?,
+        ConfigCommand::Docs => output::text(&document())?,
     }
     Ok(Outcome::Done)
 }

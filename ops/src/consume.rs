@@ -80,7 +80,7 @@ pub(crate) fn run(args: ConsumeArgs) -> anyhow::Result<Outcome> {
             if records.is_empty() {
                 break;
             }
-            printer.print(&records)?;
+            printer.print(&records).context("standard output cannot be written")?;
         }
         Ok(Outcome::Done)
     })

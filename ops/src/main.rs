@@ -9,10 +9,9 @@ mod connect;
 mod consume;
 mod log_files;
 mod outcome;
+mod output;
 mod produce;
 mod serve;
-
-mod table;
 mod text;
 mod timestamp;
 mod topic;

@@ -8,7 +8,7 @@ mod progress;
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use millstream_client::{Client, ClientError, Missing};
@@ -18,8 +18,8 @@ use serde_json::json;
 
 use crate::connect::{BrokerArgs, block_on, interrupted, topic_exists, unknown_topic};
 use crate::outcome::Outcome;
-use crate::table;
-use crate::text::{plural, unescape};
+use crate::output;
+use crate::text::{human_count, plural, unescape};
 use crate::timestamp::parse_age;
 use crate::topic::parse_pair;
 use input::{Block, Separator};
@@ -110,17 +110,18 @@ pub(crate) fn run(args: ProduceArgs) -> anyhow::Result<Outcome> {
         let summary =
             Summary { records: stats.delivered_records, bytes: read_bytes, elapsed: started.elapsed() };
         report(&args, &summary)?;
-        if let Err(error) = flushed {
+        flushed.map_err(|error| {
             let failed = stats.failed_records;
-            return Err(anyhow::Error::new(error).context(format!("{failed} records were not acknowledged")));
-        }
+            let records = plural(failed, "record was", "records were");
+            anyhow!("{} {records} not acknowledged: {}", human_count(failed), error.first)
+        })?;
         sent
     })
 }
 
 fn report(args: &ProduceArgs, summary: &Summary) -> anyhow::Result<()> {
     if args.json {
-        table::print_json(&json!({
+        output::json(&json!({
             "topic": args.topic, "records": summary.records, "bytes": summary.bytes,
             "seconds": summary.elapsed.as_secs_f64(), "records_per_second": summary.records_per_second(),
         }))?;
@@ -148,7 +149,11 @@ fn build(client: Client, args: &ProduceArgs) -> Producer {
         CompressionArg::Lz4 => Compression::Lz4,
         CompressionArg::Zstd => Compression::Zstd,
     };
-    let mut builder = Producer::builder(client).acks(acks).idempotence(idempotence).compression(compression);
+    let mut builder = Producer::builder(client)
+        .acks(acks)
+        .idempotence(idempotence)
+        .compression(compression)
+        .max_record_bytes(input::RECORD_BYTES_MAX);
     if let Some(linger) = args.linger {
         builder = builder.linger(linger);
     }

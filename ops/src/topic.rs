@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::connect::{BrokerArgs, block_on, unknown_topic};
 use crate::outcome::Outcome;
-use crate::table;
+use crate::output;
 use crate::text::{human_count, plural};
 
 /// The commands about topics.
@@ -137,18 +137,18 @@ async fn create(args: CreateArgs) -> anyhow::Result<Outcome> {
         Err(error) => return Err(error.into()),
     };
     match (args.json, created) {
-        (true, None) => table::print_json(&json!({"topic": name, "created": false}))?,
-        (true, Some(created)) => table::print_json(&json!({
+        (true, None) => output::json(&json!({"topic": name, "created": false}))?,
+        (true, Some(created)) => output::json(&json!({
             "topic": name, "created": true, "id": created.id.to_string(), "partitions": created.partitions,
         }))?,
-        (false, None) => table::print_line(&format!("topic {name} exists"))?,
+        (false, None) => output::line(&format!("topic {name} exists"))?,
         (false, Some(created)) => {
             let partitions = match created.partitions.and_then(|count| u64::try_from(count).ok()) {
                 Some(count) => format!(" with {count} {}", plural(count, "partition", "partitions")),
                 // Brokers before Kafka 2.4 do not say.
                 None => String::new(),
             };
-            table::print_line(&format!("created topic {name}{partitions}"))?;
+            output::line(&format!("created topic {name}{partitions}"))?;
         }
     }
     Ok(Outcome::Done)
@@ -160,18 +160,18 @@ async fn list(args: ListArgs) -> anyhow::Result<Outcome> {
     topics.retain(|topic| args.internal || !topic.is_internal);
     if args.json {
         for topic in &topics {
-            table::print_json(&json!({
+            output::json(&json!({
                 "topic": &*topic.name, "id": topic.id.to_string(), "partitions": topic.partitions.len(),
                 "internal": topic.is_internal,
             }))?;
         }
     } else if topics.is_empty() {
-        table::print_line("no topics yet; make one with `millstream topic create NAME`")?;
+        output::line("no topics yet; make one with `millstream topic create NAME`")?;
     } else {
         let row = |topic: &TopicMetadata| {
             vec![topic.name.to_string(), topic.partitions.len().to_string(), topic.id.to_string()]
         };
-        table::print(&["topic", "partitions", "id"], topics.iter().map(|topic| row(topic)).collect())?;
+        output::table(&["topic", "partitions", "id"], topics.iter().map(|topic| row(topic)).collect())?;
     }
     Ok(Outcome::Done)
 }
@@ -187,11 +187,11 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<Outcome> {
         let partitions = partitions_of(&admin, &topic).await?;
         let configs = admin.describe_configs(ConfigResource::Topic(name)).await?;
         if args.json {
-            table::print_json(&described_as_json(&topic, &partitions, &configs))?;
+            output::json(&described_as_json(&topic, &partitions, &configs))?;
             continue;
         }
         if at > 0 {
-            table::print_line("")?;
+            output::line("")?;
         }
         print_described(&topic, &partitions, &configs, args.all)?;
     }
@@ -246,10 +246,10 @@ fn print_described(
     partitions: &[PartitionRow],
     configs: &[ConfigEntry],
     all: bool,
-) -> std::io::Result<()> {
+) -> anyhow::Result<()> {
     let records: u64 = partitions.iter().map(|row| (row.end - row.start).max(0) as u64).sum();
     let count = partitions.len() as u64;
-    table::print_line(&format!(
+    output::line(&format!(
         "{}  id {}  {count} {}  {} {}",
         topic.name,
         topic.id,
@@ -263,10 +263,10 @@ fn print_described(
         [vec![row.index.to_string(), leader, row.leader_epoch.to_string()], numbers.to_vec()].concat()
     };
     let header = ["partition", "leader", "epoch", "start", "end", "records"];
-    table::print(&header, partitions.iter().map(row).collect())?;
+    output::table(&header, partitions.iter().map(row).collect())?;
     let shown: Vec<_> = configs.iter().filter(|entry| all || is_set_on_topic(entry)).collect();
     if shown.is_empty() {
-        return table::print_line("all settings are at their defaults; --all shows them");
+        return output::line("all settings are at their defaults; --all shows them");
     }
     let row = |entry: &&ConfigEntry| {
         vec![
@@ -275,7 +275,7 @@ fn print_described(
             origin(entry).to_owned(),
         ]
     };
-    table::print(&["setting", "value", "from"], shown.iter().map(row).collect())
+    output::table(&["setting", "value", "from"], shown.iter().map(row).collect())
 }
 
 fn is_set_on_topic(entry: &ConfigEntry) -> bool {
@@ -297,9 +297,9 @@ async fn delete(args: DeleteArgs) -> anyhow::Result<Outcome> {
     let admin = args.broker.connect().await?.admin();
     for name in &args.topics {
         match admin.delete_topic(name).await {
-            Ok(()) => table::print_line(&format!("deleted topic {name}"))?,
+            Ok(()) => output::line(&format!("deleted topic {name}"))?,
             Err(DeleteTopicError::UnknownTopic { .. }) if args.if_exists => {
-                table::print_line(&format!("there is no topic {name}"))?;
+                output::line(&format!("there is no topic {name}"))?;
             }
             Err(DeleteTopicError::UnknownTopic { .. }) => bail!(
                 "there is no topic {name:?}; `millstream topic list` shows those there are, --if-exists makes that no \
@@ -314,7 +314,7 @@ async fn delete(args: DeleteArgs) -> anyhow::Result<Outcome> {
 async fn add_partitions(args: AddPartitionsArgs) -> anyhow::Result<Outcome> {
     let admin = args.broker.connect().await?.admin();
     admin.add_partitions(&args.topic, args.partitions).await?;
-    table::print_line(&format!("topic {} has {} partitions now", args.topic, args.partitions))?;
+    output::line(&format!("topic {} has {} partitions now", args.topic, args.partitions))?;
     Ok(Outcome::Done)
 }
 

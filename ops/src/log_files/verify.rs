@@ -20,7 +20,7 @@ use super::dump::DECOMPRESSED_BYTES_MAX;
 use super::index_file::{OffsetEntry, TimeEntry, read_offset_index, read_time_index};
 use super::segment_file::{Located, SegmentFile, base_offset_of};
 use crate::outcome::Outcome;
-use crate::table;
+use crate::output;
 use crate::text::{human_bytes, human_count, plural};
 
 /// Folders within folders: `<data>/topics/<topic>/<partition>` is three.
@@ -113,11 +113,11 @@ impl<'a> Report<'a> {
         };
         if self.args.json {
             let shown = shown.to_string();
-            table::print_json(&json!({"severity": word, "file": shown, "position": position, "text": text}))?;
+            output::json(&json!({"severity": word, "file": shown, "position": position, "text": text}))?;
             return Ok(());
         }
         let place = position.map(|position| format!(" at byte {position}")).unwrap_or_default();
-        self.bar.suspend(|| table::print_line(&format!("{word}: {shown}{place}: {text}")))?;
+        self.bar.suspend(|| output::line(&format!("{word}: {shown}{place}: {text}")))?;
         Ok(())
     }
 
@@ -125,7 +125,7 @@ impl<'a> Report<'a> {
         self.bar.finish_and_clear();
         let Self { args, partitions, segments, batches, records, bytes, problems, .. } = self;
         if args.json {
-            table::print_json(&json!({
+            output::json(&json!({
                 "partitions": partitions, "segments": segments, "batches": batches, "records": records,
                 "bytes": bytes, "problems": problems,
             }))?;
@@ -142,7 +142,7 @@ impl<'a> Report<'a> {
                 0 => "all is well".to_owned(),
                 _ => format!("{} {}", human_count(problems), plural(problems, "problem", "problems")),
             };
-            table::print_line(&format!("{counted}, {}: {verdict}", human_bytes(bytes)))?;
+            output::line(&format!("{counted}, {}: {verdict}", human_bytes(bytes)))?;
         }
         Ok(if problems == 0 { Outcome::Done } else { Outcome::Found })
     }

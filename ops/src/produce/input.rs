@@ -13,8 +13,9 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// Blocks between the reader and the producer.
 const BLOCKS_MAX: usize = 4;
 
-/// Longest record. Beyond this the separator is wrong, rather than the record long.
-const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Longest record, well inside the producer's buffer. Beyond this the separator is wrong, rather than the record
+/// long; what a topic takes (`max.message.bytes`) is less as a rule, and the broker says so.
+pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// What stands between records, or between key and value. Never empty.
 #[derive(Debug, Clone)]

@@ -74,15 +74,13 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}, {} in {:.2} s: {} records/s, {}/s",
-            human_count(self.records),
-            plural(self.records, "record", "records"),
-            human_bytes(self.bytes),
-            self.elapsed.as_secs_f64(),
-            human_count(self.records_per_second()),
-            human_bytes(per_second(self.bytes, self.elapsed)),
-        )
+        let seconds = self.elapsed.as_secs_f64();
+        let (count, word) = (human_count(self.records), plural(self.records, "record", "records"));
+        write!(f, "{count} {word} of {} of input in {seconds:.2} s", human_bytes(self.bytes))?;
+        if self.records == 0 {
+            return Ok(());
+        }
+        let rate = human_count(self.records_per_second());
+        write!(f, ": {rate} records/s, {}/s", human_bytes(per_second(self.bytes, self.elapsed)))
     }
 }

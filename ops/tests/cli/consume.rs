@@ -158,10 +158,24 @@ fn a_pipe_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
+fn an_output_that_is_full_is_a_failure() {
+    let (_folder, server) = started();
+    server.run_with_input(&["produce", "t"], b"x\n").ok();
+    for arguments in [&["consume", "t", "--exit-at-end"][..], &["topic", "list"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = server.command(arguments).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        ran.failed(1, &["standard output cannot be written", "No space left"]);
+    }
+}
+
+#[test]
 fn a_record_that_the_broker_refuses_is_a_failure_with_the_reason() {
     let (_folder, server) = started();
     server.run(&["topic", "create", "small", "--config", "max.message.bytes=1000"]).ok();
     let input = format!("{}\n", "x".repeat(5000));
-    server.run_with_input(&["produce", "small"], input.as_bytes()).failed(1, &["1 record"]);
+    server
+        .run_with_input(&["produce", "small"], input.as_bytes())
+        .failed(1, &["1 record was not acknowledged", "max.message.bytes"]);
     assert_eq!(server.run(&["consume", "small", "--exit-at-end"]).ok().stdout, "");
 }

@@ -1,15 +1,16 @@
-//! Tables for people. Scripts ask for `--json` instead.
+//! Standard output: tables and lines for people, JSON for scripts.
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 /// Prints rows under a header; columns whose cells are all numbers stand to the right.
 ///
 /// # Errors
-/// What standard output says.
-pub(crate) fn print(header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+/// When standard output cannot be written, as with all functions here.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let numeric = |column: usize| {
@@ -26,35 +27,32 @@ pub(crate) fn print(header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut out = io::stdout().lock();
-    for line in table.to_string().lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    let lines: Vec<String> = table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    text(&lines.concat())
 }
 
 /// Prints one JSON value on one line, so that a stream of them can be read line by line.
 ///
 /// # Errors
-/// What standard output says.
-pub(crate) fn print_json(value: &Value) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{value}")
+/// See [`table`].
+pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
+    text(&format!("{value}\n"))
 }
 
 /// Prints one line for people.
 ///
 /// # Errors
-/// What standard output says.
-pub(crate) fn print_line(line: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{line}")
+/// See [`table`].
+pub(crate) fn line(line: &str) -> anyhow::Result<()> {
+    text(&format!("{line}\n"))
 }
 
 /// Prints text as it is.
 ///
 /// # Errors
-/// What standard output says.
-pub(crate) fn print_text(text: &str) -> io::Result<()> {
-    io::stdout().lock().write_all(text.as_bytes())
+/// See [`table`].
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes()).context("standard output cannot be written")
 }
 
 fn is_number(cell: &str) -> bool {
