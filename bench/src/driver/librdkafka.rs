@@ -71,8 +71,6 @@ fn connect_producer(target: &Target<'_>, acks: Acks, linger: Duration) -> Result
         .set("acks", acks.name())
         .set("linger.ms", linger.as_millis().to_string())
         .set("enable.idempotence", "false")
-        .set("queue.buffering.max.messages", "500000")
-        .set("queue.buffering.max.kbytes", "262144")
         .create_with_context(Deliveries::new())
         .context("librdkafka refuses the producer's settings")?;
     // Waits for the connection, and lets a broker that creates topics create this one.

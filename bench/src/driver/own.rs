@@ -128,7 +128,7 @@ impl ConsumeLoad for Drain {
     fn run(&mut self, records: u64) -> Result<()> {
         let Self { client, runtime, topic } = self;
         runtime.block_on(async {
-            let consumer = Consumer::builder(client.clone()).assign_topic(topic, StartAt::Beginning);
+            let consumer = Consumer::builder(client.clone()).assign_topic(topic.as_str(), StartAt::Beginning);
             let mut consumer = consumer.build().await.context("cannot assign the partitions")?;
             let mut seen = 0;
             while seen < records {
