@@ -1,5 +1,7 @@
 //! Whatever a producer puts into a batch, a consumer gets out of it, under every codec.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use millstream_protocol::records::{
     self, BatchBuilder, BatchView, Compression, NewRecord, Record, RecordHeader,

@@ -3,6 +3,8 @@
 //! The files hold hex of batches with the four records of [`theirs`]: base offset 42, leader epoch 7,
 //! producer 4711 in epoch 3 from sequence 17.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use millstream_protocol::records::{
     self, BatchBuilder, BatchView, Compression, NewRecord, Record, RecordHeader, TimestampType,

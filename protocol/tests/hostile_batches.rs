@@ -1,5 +1,7 @@
 //! Batches whose lengths and counts lie: each is refused with the right reason, none panics.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use millstream_protocol::records::{
     self, BatchBuilder, BatchError, BatchView, Compression, HEADER_BYTES, NewRecord, RecordFlaw, RecordHeader,

@@ -1,1 +1,4 @@
-//! Rings of tests that cross crates.
+//! Rings of tests that cross crates; here is what several of them share.
+
+pub mod any_message;
+pub mod codec;
