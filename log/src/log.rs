@@ -37,7 +37,7 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
-use durability::Durability;
+use durability::{Durability, Saved};
 pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError};
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
@@ -80,8 +80,9 @@ impl Log {
     /// When the system refuses to make, read or cut a file.
     pub fn open(options: OpenOptions) -> Result<(Arc<Self>, Recovery), OpenError> {
         let dir: Arc<Path> = Arc::from(options.dir.as_path());
-        let Recovered { partition, segments, active_since_ms, durable, unsynced_dirs, report } =
+        let Recovered { partition, segments, active_since_ms, durable, is_saved, unsynced_dirs, report } =
             recover(&options, &dir)?;
+        let saved = is_saved.then_some(Saved { log_start: report.log_start, durable });
         let offsets = Offsets {
             log_start: partition.log_start(),
             high_watermark: partition.high_watermark(),
@@ -99,7 +100,7 @@ impl Log {
             writer: Mutex::new(Writer::new(partition, segments.last().map(Arc::clone), active_since_ms)),
             segments: SegmentList::new(segments),
             tail: Arc::new(Tail::new(offsets)),
-            durability: Mutex::new(Durability::at(durable)),
+            durability: Mutex::new(Durability::at(durable, saved)),
             flushing: Mutex::new(()),
             unsynced_dirs: Mutex::new(unsynced_dirs),
             failure: OnceLock::new(),

@@ -4,6 +4,8 @@
 //! Refuses to know bytes, files, clocks and threads. All of it can be rebuilt from a snapshot and the
 //! headers of the batches behind it, which is what recovery does.
 
+use std::time::Duration;
+
 use millstream_protocol::records::{BatchHeader, TimestampType};
 
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
@@ -93,7 +95,7 @@ impl Partition {
 
     /// Judges a batch that wants to be appended; an accepted one counts as appended when this returns.
     pub(crate) fn on_append(&mut self, header: &BatchHeader, now_ms: i64) -> Verdict {
-        let verdict = self.producers.judge(header, self.log_end);
+        let verdict = self.producers.judge(header, self.log_end, now_ms);
         if let Verdict::Accept { base_offset } = verdict {
             self.count(header, base_offset, now_ms);
         }
@@ -143,9 +145,14 @@ impl Partition {
         self.high_watermark = to;
     }
 
-    /// Forgets producers that were silent for long, or the most silent if there are too many.
-    pub(crate) fn expire_producers(&mut self, silent_since_ms: i64, keep_max: usize) {
-        self.producers.expire(silent_since_ms, keep_max);
+    /// A producer that was silent for longer counts as unknown.
+    pub(crate) fn remember_producers_for(&mut self, silence: Duration) {
+        self.producers.remember_for(silence);
+    }
+
+    /// Forgets producers that were silent for too long, and the most silent if there are too many.
+    pub(crate) fn expire_producers(&mut self, now_ms: i64, keep_max: usize) {
+        self.producers.expire(now_ms, keep_max);
     }
 
     /// The largest epoch at most `epoch`, and where it ended.

@@ -76,6 +76,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) active_since_ms: i64,
     pub(crate) durable: Offset,
+    /// The snapshot on disk says all that there is to say.
+    pub(crate) is_saved: bool,
     /// Folders whose names may not be durable yet.
     pub(crate) unsynced_dirs: Vec<PathBuf>,
     pub(crate) report: Recovery,
@@ -108,6 +110,7 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         segments.push(Arc::new(create(options, dir, base)?));
         unsynced_dirs.push(dir.to_path_buf());
     }
+    partition.remember_producers_for(options.config.producer_expiration);
     partition.lead(options.leader_epoch);
     report.log_start = partition.log_start();
     report.log_end = partition.log_end();
@@ -118,7 +121,11 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         _ => NO_TIMESTAMP,
     };
     let durable = report.durable.min(report.log_end);
-    Ok(Recovered { partition, segments, active_since_ms, durable, unsynced_dirs, report })
+    let is_new = report.log_end == Offset::default() && folder.snapshots.is_empty();
+    let is_whole = report.torn.is_empty() && report.lost.is_empty();
+    let is_described = snapshot.is_some_and(|snapshot| snapshot.durable() == report.log_end);
+    let is_saved = is_whole && (is_new || is_described);
+    Ok(Recovered { partition, segments, active_since_ms, durable, is_saved, unsynced_dirs, report })
 }
 
 fn create(options: &OpenOptions, dir: &Arc<Path>, base: Offset) -> Result<Segment, OpenError> {

@@ -11,6 +11,7 @@ use crate::flusher::{Again, Flush};
 use crate::ids::Offset;
 use crate::segment_list::Based;
 use crate::snapshot::Snapshot;
+use crate::tail::Offsets;
 
 /// How far the log is durable, and who waits for more.
 pub(super) struct Durability {
@@ -21,16 +22,26 @@ pub(super) struct Durability {
     checkpoint_is_due: bool,
     /// The flusher has this log in its queue, or is at it.
     scheduled: bool,
+    /// The snapshot that describes the log as it is, if one does.
+    saved: Option<Saved>,
+}
+
+/// What tells one snapshot from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Saved {
+    pub(super) log_start: Offset,
+    pub(super) durable: Offset,
 }
 
 impl Durability {
-    pub(super) fn at(point: Offset) -> Self {
-        Self { point, waiters: VecDeque::new(), checkpoint_is_due: false, scheduled: false }
+    pub(super) fn at(point: Offset, saved: Option<Saved>) -> Self {
+        Self { point, waiters: VecDeque::new(), checkpoint_is_due: false, scheduled: false, saved }
     }
 
     /// The log was cut at `end`.
     pub(super) fn cut(&mut self, end: Offset) {
         self.point = self.point.min(end);
+        self.saved = None;
     }
 
     /// Whether the log has to be handed to the flusher.
@@ -148,9 +159,23 @@ impl Log {
     pub fn checkpoint(&self) -> Result<(), FlushError> {
         let _flushing = self.flushing.lock();
         self.takes_writes()?;
+        match self.is_saved() {
+            // Its names may not be durable all the same.
+            true => self.sync(),
+            false => self.save_now(),
+        }
+    }
+
+    fn save_now(&self) -> Result<(), FlushError> {
         let snapshot = self.take_snapshot();
         self.sync()?;
         self.save(&snapshot)
+    }
+
+    /// Whether nothing came since the last snapshot.
+    fn is_saved(&self) -> bool {
+        let Offsets { log_start, log_end, .. } = self.offsets();
+        self.durability.lock().saved == Some(Saved { log_start, durable: log_end })
     }
 
     /// Flushes and closes: the next open needs no scan. Whoever is parked is woken. Blocks on the disk.
@@ -167,21 +192,19 @@ impl Log {
             writer.seal();
             self.tail.close();
         }
-        let closed = self.has_not_failed().and_then(|()| {
-            let snapshot = self.take_snapshot();
-            self.sync()?;
-            self.save(&snapshot)?;
-            self.finish_indexes(1)
+        // A log in which nothing was written has nothing to save: a thousand idle ones close quickly.
+        let closed = self.has_not_failed().and_then(|()| match self.is_saved() {
+            true => self.sync(),
+            false => self.save_now().and_then(|()| self.finish_indexes(1)),
         });
         self.fail_waiters();
         closed
     }
 
     pub(super) fn take_snapshot(&self) -> Snapshot {
-        let expiration_ms = i64::try_from(self.config.producer_expiration.as_millis()).unwrap_or(i64::MAX);
-        let silent_since_ms = self.clock.now_ms().saturating_sub(expiration_ms);
+        let now_ms = self.clock.now_ms();
         let mut writer = self.writer.lock();
-        writer.partition_mut().expire_producers(silent_since_ms, self.config.producers_max);
+        writer.partition_mut().expire_producers(now_ms, self.config.producers_max);
         writer.snapshot(&self.segments)
     }
 
@@ -229,11 +252,16 @@ impl Log {
     /// Writes a snapshot whose batches are durable. The log goes on without it: recovery reads more then.
     pub(super) fn save(&self, snapshot: &Snapshot) -> Result<(), FlushError> {
         let saved = self.finish_indexes(0).and_then(|()| {
-            snapshot
-                .write(&*self.disk, &self.dir)
-                .map_err(|error| self.unsaved("write a snapshot in", &error))
+            let written = snapshot.write(&*self.disk, &self.dir);
+            written.map_err(|error| self.unsaved("write a snapshot in", &error))
         });
-        saved.inspect_err(|error| tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint"))
+        if let Err(error) = &saved {
+            tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint");
+        } else {
+            let (log_start, durable) = (snapshot.partition.log_start(), snapshot.durable());
+            self.durability.lock().saved = Some(Saved { log_start, durable });
+        }
+        saved
     }
 
     /// Spills the indexes, and finishes those of sealed segments and of the last `active`.

@@ -123,11 +123,19 @@ impl Budget {
 }
 
 /// Accepted batches that go to the disk together.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Group {
     prefixes: Vec<[u8; PREFIX_BYTES]>,
     batches: Vec<Bytes>,
     placed: Vec<Placed>,
+}
+
+impl Group {
+    fn clear(&mut self) {
+        self.prefixes.clear();
+        self.batches.clear();
+        self.placed.clear();
+    }
 }
 
 /// The partition's state and the segment that grows.
@@ -139,12 +147,14 @@ pub(super) struct Writer {
     active_since_ms: i64,
     /// Bytes since the last checkpoint.
     unsaved_bytes: u64,
+    /// Empty between turns; kept because a turn should not allocate what the last one had.
+    group: Group,
 }
 
 impl Writer {
     pub(super) fn new(partition: Partition, active: Option<Arc<Segment>>, active_since_ms: i64) -> Self {
         let active = active.expect("recovery leaves at least one segment");
-        Self { partition, active, active_since_ms, unsaved_bytes: 0 }
+        Self { partition, active, active_since_ms, unsaved_bytes: 0, group: Group::default() }
     }
 
     pub(super) fn partition(&self) -> &Partition {
@@ -153,6 +163,18 @@ impl Writer {
 
     pub(super) fn partition_mut(&mut self) -> &mut Partition {
         &mut self.partition
+    }
+
+    fn write_group(&mut self) -> io::Result<()> {
+        let Group { prefixes, batches, placed } = &self.group;
+        let mut parts = Vec::with_capacity(2 * batches.len());
+        for (prefix, batch) in prefixes.iter().zip(batches) {
+            parts.push(IoSlice::new(prefix));
+            parts.push(IoSlice::new(&batch[PREFIX_BYTES..]));
+        }
+        self.active.append(&mut parts, placed)?;
+        self.unsaved_bytes += placed.iter().map(|batch| batch.bytes as u64).sum::<u64>();
+        Ok(())
     }
 
     /// What a snapshot says if it is taken now. It is valid once all that is written now is durable.
@@ -199,6 +221,7 @@ impl Log {
 
     fn lead(self: &Arc<Self>) -> Option<Leadership> {
         let mut budget = Budget::TURN;
+        let _unless_it_panics = Lead { log: self };
         loop {
             self.turn(&mut budget);
             match (self.queue.release(), budget.is_spent()) {
@@ -215,13 +238,12 @@ impl Log {
         let mut settled = Vec::new();
         let checkpoint_is_due = {
             let mut writer = self.writer.lock();
-            let mut group = Group::default();
             while !budget.is_spent() {
                 let Some(queued) = self.queue.take() else { break };
                 budget.spend(queued.append.batch.len());
-                settled.push(self.judge(&mut writer, &mut group, queued, now_ms));
+                settled.push(self.judge(&mut writer, queued, now_ms));
             }
-            self.write(&mut writer, &mut group);
+            self.write(&mut writer);
             writer.unsaved_bytes >= self.config.checkpoint_bytes
         };
         self.settle(settled);
@@ -232,7 +254,7 @@ impl Log {
         }
     }
 
-    fn judge(&self, writer: &mut Writer, group: &mut Group, queued: Queued, now_ms: i64) -> Settled {
+    fn judge(&self, writer: &mut Writer, queued: Queued, now_ms: i64) -> Settled {
         let Queued { append: Append { batch, header, acks }, done } = queued;
         let refuse = |error| (Offset::default(), Err(error));
         let log_start = writer.partition.log_start();
@@ -245,7 +267,7 @@ impl Log {
         } else {
             match writer.partition.on_append(&header, now_ms) {
                 Verdict::Accept { base_offset } => {
-                    self.place(writer, group, (batch, &header, base_offset), now_ms);
+                    self.place(writer, (batch, &header, base_offset), now_ms);
                     let timestamp = append_time(&header);
                     (writer.partition.log_end(), Ok(Appended { base_offset, timestamp, log_start }))
                 }
@@ -262,16 +284,14 @@ impl Log {
     fn place(
         &self,
         writer: &mut Writer,
-        group: &mut Group,
         (batch, header, base_offset): (Bytes, &BatchHeader, Offset),
         now_ms: i64,
     ) {
-        let position = |writer: &Writer, group: &Group| {
-            group.placed.last().map_or(writer.active.extent().bytes, |last| last.position + last.bytes as u64)
-        };
-        let mut placed = Placed::new(header, base_offset, position(writer, group));
-        if self.must_roll(writer, group.placed.len(), &placed, now_ms) {
-            self.write(writer, group);
+        let behind = writer.group.placed.last().map(|last| last.position + last.bytes as u64);
+        let position = behind.unwrap_or_else(|| writer.active.extent().bytes);
+        let mut placed = Placed::new(header, base_offset, position);
+        if self.must_roll(writer, &placed, now_ms) {
+            self.write(writer);
             self.roll(writer, base_offset);
             placed.position = 0;
         }
@@ -282,15 +302,15 @@ impl Log {
         prefix[..8].copy_from_slice(&base_offset.get().to_be_bytes());
         prefix[8..12].copy_from_slice(&header.batch_length.to_be_bytes());
         prefix[12..].copy_from_slice(&writer.partition.leader_epoch().get().to_be_bytes());
-        group.prefixes.push(prefix);
-        group.batches.push(batch);
-        group.placed.push(placed);
+        writer.group.prefixes.push(prefix);
+        writer.group.batches.push(batch);
+        writer.group.placed.push(placed);
     }
 
-    fn must_roll(&self, writer: &Writer, grouped: usize, next: &Placed, now_ms: i64) -> bool {
+    fn must_roll(&self, writer: &Writer, next: &Placed, now_ms: i64) -> bool {
         let age_ms = now_ms.saturating_sub(writer.active_since_ms);
         let oldest_ms = i64::try_from(self.config.segment_age.as_millis()).unwrap_or(i64::MAX);
-        let entries = (grouped + 1) * OFFSET_ENTRY_BYTES;
+        let entries = (writer.group.placed.len() + 1) * OFFSET_ENTRY_BYTES;
         next.position > 0
             && (next.position + next.bytes as u64 > self.config.segment_bytes
                 || (writer.active_since_ms != NO_TIMESTAMP && age_ms >= oldest_ms)
@@ -299,28 +319,26 @@ impl Log {
     }
 
     /// Writes what was placed, and shows it.
-    fn write(&self, writer: &mut Writer, group: &mut Group) {
-        let Group { prefixes, batches, placed } = std::mem::take(group);
-        let Some(last) = placed.last() else { return };
-        if self.is_failed() {
-            return;
+    fn write(&self, writer: &mut Writer) {
+        if let Some(last) = writer.group.placed.last()
+            && !self.is_failed()
+        {
+            let end = last.last_offset.advance(1);
+            match writer.write_group() {
+                Ok(()) => self.show(writer, end),
+                Err(error) => self.note_failure("write to", &error),
+            }
         }
-        let mut parts = Vec::with_capacity(2 * batches.len());
-        for (prefix, batch) in prefixes.iter().zip(&batches) {
-            parts.push(IoSlice::new(prefix));
-            parts.push(IoSlice::new(&batch[PREFIX_BYTES..]));
-        }
-        if let Err(error) = writer.active.append(&mut parts, &placed) {
-            self.note_failure("write to", &error);
-            return;
-        }
-        writer.unsaved_bytes += placed.iter().map(|batch| batch.bytes as u64).sum::<u64>();
+        writer.group.clear();
+    }
+
+    fn show(&self, writer: &mut Writer, log_end: Offset) {
         // One node: what is written may be read. A cluster raises it when the others have it.
-        writer.partition.raise_high_watermark(last.last_offset.advance(1));
+        writer.partition.raise_high_watermark(log_end);
         self.tail.publish(Offsets {
             log_start: writer.partition.log_start(),
             high_watermark: writer.partition.high_watermark(),
-            log_end: last.last_offset.advance(1),
+            log_end,
         });
     }
 
@@ -342,6 +360,20 @@ impl Log {
 
     pub(super) fn new_segment(&self, base: Offset) -> io::Result<Segment> {
         Segment::create(&self.disk, &self.dir, base, self.config.index_interval_bytes)
+    }
+}
+
+/// A leader that panics must not keep the lead: nobody would ever append again, or hear of it.
+struct Lead<'a> {
+    log: &'a Log,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.note_failure("append to", &io::Error::other("a broken invariant, reported above"));
+            self.log.queue.release();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Idempotent producers: what each wrote last, so that a repeated batch is answered and not written twice.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millstream_protocol::records::BatchHeader;
 
@@ -69,9 +70,16 @@ impl Producer {
 }
 
 /// All producers of a partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
+    silence_ms_max: i64,
+}
+
+impl Default for Producers {
+    fn default() -> Self {
+        Self { by_id: BTreeMap::new(), silence_ms_max: i64::MAX }
+    }
 }
 
 impl Producers {
@@ -83,12 +91,22 @@ impl Producers {
         self.by_id.insert(id, producer);
     }
 
+    pub(super) fn remember_for(&mut self, silence: Duration) {
+        self.silence_ms_max = i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
+    }
+
+    fn is_forgotten(&self, producer: &Producer, now_ms: i64) -> bool {
+        now_ms.saturating_sub(producer.last_ms) > self.silence_ms_max
+    }
+
     /// Judges a batch that would get the offset `next`.
-    pub(super) fn judge(&self, header: &BatchHeader, next: Offset) -> Verdict {
+    pub(super) fn judge(&self, header: &BatchHeader, next: Offset, now_ms: i64) -> Verdict {
         let accept = Verdict::Accept { base_offset: next };
         let id = ProducerId::new(header.producer_id);
         // A producer that is not known may start anywhere: what it wrote before may be expired.
-        let Some(producer) = self.by_id.get(&id) else { return accept };
+        let Some(producer) = self.by_id.get(&id).filter(|held| !self.is_forgotten(held, now_ms)) else {
+            return accept;
+        };
         let Some(last) = producer.batches().last() else { return accept };
         let seen = last.end();
         if header.producer_epoch < producer.epoch {
@@ -121,8 +139,9 @@ impl Producers {
         }
         let epoch = header.producer_epoch;
         let id = ProducerId::new(header.producer_id);
+        let silence_ms_max = self.silence_ms_max;
         let producer = self.by_id.entry(id).or_insert_with(|| Producer::new(epoch, now_ms));
-        if producer.epoch != epoch {
+        if producer.epoch != epoch || now_ms.saturating_sub(producer.last_ms) > silence_ms_max {
             *producer = Producer::new(epoch, now_ms);
         }
         producer.last_ms = now_ms;
@@ -134,10 +153,11 @@ impl Producers {
         });
     }
 
-    /// Forgets those silent since before `silent_since_ms`; then, if more than `keep_max` are left, the most
-    /// silent eighth of them and more if need be.
-    pub(super) fn expire(&mut self, silent_since_ms: i64, keep_max: usize) {
-        self.by_id.retain(|_, producer| producer.last_ms >= silent_since_ms);
+    /// Forgets those silent for too long; then, if more than `keep_max` are left, the most silent eighth of
+    /// them and more if need be.
+    pub(super) fn expire(&mut self, now_ms: i64, keep_max: usize) {
+        let silence_ms_max = self.silence_ms_max;
+        self.by_id.retain(|_, producer| now_ms.saturating_sub(producer.last_ms) <= silence_ms_max);
         if self.by_id.len() <= keep_max {
             return;
         }
