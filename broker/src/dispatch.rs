@@ -143,7 +143,7 @@ fn run<H: Handler>(call: Call, incoming: &Incoming) -> Result<Outcome, DecodeErr
     let mut reader = Reader::new(&body);
     let version = call.version;
     let request = <H::Request as millstream_protocol::Message>::decode(&mut reader, version)?;
-    reader.finish()?;
+    // Bytes may follow, as in Kafka: librdkafka asks for the metadata of all topics with three of them.
     let api = incoming.api;
     let correlation_id = incoming.header.correlation_id;
     Ok(match H::handle(call, request) {

@@ -198,7 +198,7 @@ fn admit(records: Bytes, settings: &TopicSettings, call: &Call) -> Result<Bytes,
     check_header(&batch, call.version)?;
     let walked = check_records(&batch, call)?;
     check_timestamps(&walked, settings, call.node.clock.now_ms())?;
-    stored_form(records, settings, call)
+    stored_form(records, &walked, settings, call)
 }
 
 fn check_header(batch: &BatchView<'_>, version: i16) -> Result<(), Refused> {
@@ -209,6 +209,14 @@ fn check_header(batch: &BatchView<'_>, version: i16) -> Result<(), Refused> {
     if batch.is_transactional() {
         let message = "transactions are not served by this version of Millstream";
         return Err(Refused::new(ErrorCode::InvalidTxnState, message));
+    }
+    if batch.timestamp_type() == TimestampType::LogAppendTime {
+        let message = "only the broker may say that a batch's timestamp is that of its append";
+        return Err(Refused::new(ErrorCode::InvalidTimestamp, message));
+    }
+    if batch.base_offset() != 0 {
+        let message = format!("the base offset of a new batch is 0, not {}", batch.base_offset());
+        return Err(Refused::new(ErrorCode::InvalidRecord, message));
     }
     let (count, last) = (batch.record_count(), batch.last_offset_delta());
     if count <= 0 || last != count - 1 {
@@ -258,9 +266,15 @@ fn check_timestamps(walked: &Validated, settings: &TopicSettings, now: i64) -> R
 }
 
 /// The bytes to store. The CRC does not cover offsets, so as a rule these are the bytes that came.
-fn stored_form(batch: Bytes, settings: &TopicSettings, call: &Call) -> Result<Bytes, Refused> {
+fn stored_form(
+    batch: Bytes,
+    walked: &Validated,
+    settings: &TopicSettings,
+    call: &Call,
+) -> Result<Bytes, Refused> {
+    let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
     let mut batch = match settings.compression {
-        Some(codec) if BatchView::parse(&batch).and_then(|b| b.compression()).ok() != Some(codec) => {
+        Some(codec) if header.compression().ok() != Some(codec) => {
             let limit = call.node.settings.decompressed_bytes_max;
             records::recompress(&batch, codec, limit).map_err(|error| invalid(&error))?
         }
@@ -270,6 +284,11 @@ fn stored_form(batch: Bytes, settings: &TopicSettings, call: &Call) -> Result<By
         let mut stamped = BytesMut::from(&batch[..]);
         records::set_log_append_time(&mut stamped, call.node.clock.now_ms());
         batch = stamped.freeze();
+    } else if header.max_timestamp != walked.max_timestamp {
+        // The time index believes the header, and Kafka repairs it, too.
+        let mut repaired = BytesMut::from(&batch[..]);
+        records::set_max_timestamp(&mut repaired, walked.max_timestamp);
+        batch = repaired.freeze();
     }
     Ok(batch)
 }

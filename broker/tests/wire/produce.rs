@@ -64,6 +64,8 @@ fn bad_batches_get_kafkas_code_and_nothing_is_written() {
         ("count of zero", altered(&good, |b| (b[60], b[26]) = (0, 0xff)), ErrorCode::InvalidRecord),
         ("negative count", altered(&good, |b| b[57..61].fill(0xff)), ErrorCode::InvalidRecord),
         ("last delta lies", altered(&good, |b| b[26] = 9), ErrorCode::InvalidRecord),
+        ("base offset of 1", altered(&good, |b| b[7] = 1), ErrorCode::InvalidRecord),
+        ("stamped by the producer", altered(&good, |b| b[22] |= 0x08), ErrorCode::InvalidTimestamp),
         ("control batch", altered(&good, |b| b[22] |= 0x20), ErrorCode::InvalidRecord),
         ("transactional", altered(&good, |b| b[22] |= 0x10), ErrorCode::InvalidTxnState),
         ("unknown codec", altered(&good, |b| b[22] |= 7), ErrorCode::UnsupportedCompressionType),
@@ -218,4 +220,17 @@ fn many_connections_write_to_one_partition_without_loss() {
         }
     });
     assert_eq!(client.log_end("t"), 200);
+}
+
+#[test]
+fn a_header_that_lies_about_its_latest_record_is_repaired() {
+    let bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    let lying = altered(&batch(&["v"]), |b| b[35..43].fill(0x11));
+    assert_eq!(client.produce("t", lying, 1).error_code, 0);
+    let stored = bytes(&client.fetch("t", 0));
+    let stored = BatchView::parse(&stored).unwrap();
+    assert!(stored.crc_is_valid());
+    assert_eq!(stored.max_timestamp(), 1_000_000);
+    assert_eq!(client.offset_at("t", 1_000_001), -1);
 }
