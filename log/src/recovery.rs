@@ -263,7 +263,7 @@ impl Walk<'_> {
         let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index);
         let found = folder.logs.binary_search(&record.base).is_ok();
         let held = match found {
-            true => segment.file().and_then(|file| file.bytes()).map_err(self.failed("open a segment in"))?,
+            true => self.bytes_of(&segment)?,
             false => 0,
         };
         if held < record.bytes {
@@ -307,6 +307,11 @@ impl Walk<'_> {
 
     /// Checks a segment from `position` on and takes it into the log; cuts it where the log ends.
     fn check(&mut self, segment: Segment, position: u64) -> Result<(), OpenError> {
+        if self.bytes_of(&segment)? == position {
+            // Nothing to check: its file is not even opened.
+            self.segments.push(Arc::new(segment));
+            return Ok(());
+        }
         let now_ms = self.options.clock.now_ms();
         let end = scan(&segment, position, &mut self.partition, now_ms)
             .map_err(self.failed("read a segment in"))?;
@@ -326,6 +331,11 @@ impl Walk<'_> {
         }
         self.segments.push(Arc::new(segment));
         Ok(())
+    }
+
+    fn bytes_of(&self, segment: &Segment) -> Result<u64, OpenError> {
+        let path = segment.path(FileKind::Log);
+        self.options.disk.file_bytes(&path).map_err(failed("look at", &path))
     }
 
     /// If the log ends below its durable point, it goes on behind it, in a new segment.
