@@ -78,9 +78,35 @@ trait Judged {
 }
 
 /// Answers the two questions for an operation's error: `Refused` and `Request` know by themselves, the
-/// variants named are definite and without effect.
+/// variants named are definite and without effect. An operation that only reads never has one.
 macro_rules! judge {
+    ($error:ident only reads $(, $definite:ident)*) => {
+        $crate::admin::judge!(@ $error $(, $definite)*);
+
+        impl $error {
+            /// Always: nothing is changed by asking.
+            #[must_use]
+            pub fn had_no_effect(&self) -> bool {
+                true
+            }
+        }
+    };
     ($error:ident $(, $definite:ident)*) => {
+        $crate::admin::judge!(@ $error $(, $definite)*);
+
+        impl $error {
+            /// Whether it is certain that nothing was changed.
+            #[must_use]
+            pub fn had_no_effect(&self) -> bool {
+                match self {
+                    $(Self::$definite { .. } => true,)*
+                    Self::Refused(refusal) => refusal.had_no_effect(),
+                    Self::Request(error) => error.had_no_effect(),
+                }
+            }
+        }
+    };
+    (@ $error:ident $(, $definite:ident)*) => {
         impl $error {
             /// Whether the same call may succeed later without a change.
             #[must_use]
@@ -89,16 +115,6 @@ macro_rules! judge {
                     $(Self::$definite { .. } => false,)*
                     Self::Refused(refusal) => refusal.is_retriable(),
                     Self::Request(error) => error.is_retriable(),
-                }
-            }
-
-            /// Whether it is certain that nothing was changed.
-            #[must_use]
-            pub fn had_no_effect(&self) -> bool {
-                match self {
-                    $(Self::$definite { .. } => true,)*
-                    Self::Refused(refusal) => refusal.had_no_effect(),
-                    Self::Request(error) => error.had_no_effect(),
                 }
             }
         }

@@ -23,6 +23,9 @@ const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(1);
 /// A topic that the broker creates because we asked takes a little longer.
 const CREATED_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Before this version of Metadata whatever was asked for was created, if the broker was set up to.
+const CHOICE_TO_CREATE_FROM: i16 = 4;
+
 /// Which broker a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To<'a> {
@@ -43,6 +46,15 @@ pub enum Missing {
     Fail,
     /// Ask the broker to create it with its defaults, if it is set up to do that.
     Create,
+}
+
+/// Which failed attempts may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Those that certainly had no effect.
+    WithoutEffect,
+    /// All: the request only reads.
+    Always,
 }
 
 /// A client of one cluster. Clones share connections and metadata.
@@ -175,7 +187,7 @@ impl Client {
     /// have acted on it.
     pub async fn request<R: Request>(&self, request: R, to: To<'_>) -> Result<R::Response, ClientError> {
         let request = &request;
-        self.retry(async || {
+        self.retry(Repeat::WithoutEffect, async || {
             let connection = self.connection(to).await?;
             connection.send(request, CallOptions::default()).await?.await
         })
@@ -231,8 +243,12 @@ impl Client {
         self.shared.connection.request_timeout
     }
 
-    /// Runs `attempt` until it succeeds, fails for good, may have had an effect, or time is up.
-    pub(crate) async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, ClientError>
+    /// Runs `attempt` until it succeeds, fails in a way that may not be repeated, or time is up.
+    pub(crate) async fn retry<T, F>(
+        &self,
+        repeat: Repeat,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
@@ -245,7 +261,8 @@ impl Client {
             };
             failures += 1;
             let wait = self.backoff(failures);
-            if !error.is_retriable() || !error.had_no_effect() || Instant::now() + wait > deadline {
+            let is_harmless = repeat == Repeat::Always || error.had_no_effect();
+            if !error.is_retriable() || !is_harmless || Instant::now() + wait > deadline {
                 return Err(error);
             }
             tracing::debug!(%error, ?wait, "trying again");
@@ -359,11 +376,13 @@ impl Client {
         missing: Missing,
     ) -> Result<MetadataResponse, ClientError> {
         let connection = self.any_connection_of(&self.shared.pool).await?;
+        let version = connection.version_of::<MetadataRequest>(CallOptions::default())?;
+        let always_creates = version < CHOICE_TO_CREATE_FROM;
         let named =
             |name: &&str| MetadataRequestTopic { name: Some(KStr::from(*name)), ..Default::default() };
         let request = MetadataRequest {
             topics: topics.map(|topics| topics.iter().map(named).collect()),
-            allow_auto_topic_creation: missing == Missing::Create,
+            allow_auto_topic_creation: missing == Missing::Create || always_creates,
             ..Default::default()
         };
         let answer = connection.send(&request, CallOptions::default()).await?.await?;

@@ -79,6 +79,23 @@ struct Drafted {
     records: Bytes,
 }
 
+/// What a partition waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// For something that will be told.
+    Event,
+    /// For time to pass.
+    Until(Instant),
+    /// For the next request: this one is full.
+    Turn,
+}
+
+impl Wait {
+    fn until(at: Option<Instant>) -> Self {
+        at.map_or(Self::Event, Self::Until)
+    }
+}
+
 /// The batches that one request carried.
 pub(crate) type Sent = Vec<(Place, u64)>;
 
@@ -128,13 +145,27 @@ impl Sender {
             let now = Instant::now();
             let mut drafts = HashMap::new();
             let mut wake_at = None;
+            let mut next_in_turn = Vec::new();
             for _ in 0..self.active.len() {
                 let Some(place) = self.active.pop_front() else { break };
-                let look_again = self.consider(place, now, &mut drafts);
-                if look_again.is_some() || self.has_any(place) {
+                let expires_at = self.expire(place, now);
+                let drafted = self.draft(place, now, &mut drafts);
+                if drafted == Err(Wait::Turn) {
+                    next_in_turn.push(place);
+                } else if self.has_any(place) {
                     self.active.push_back(place);
+                } else {
+                    self.lane(place).is_active = false;
                 }
-                wake_at = [wake_at, look_again].into_iter().flatten().min();
+                let may_go_at = match drafted {
+                    Err(Wait::Until(at)) => Some(at),
+                    Ok(()) | Err(Wait::Event | Wait::Turn) => None,
+                };
+                wake_at = [wake_at, expires_at, may_go_at].into_iter().flatten().min();
+            }
+            // Those that found the request full come first next time, or they might never have their turn.
+            for place in next_in_turn.into_iter().rev() {
+                self.active.push_front(place);
             }
             self.tell_settled();
             if drafts.is_empty() {
@@ -150,71 +181,62 @@ impl Sender {
         let mut news = Vec::new();
         self.buffer.take_news(&mut news);
         for place in news {
-            let is_idempotent = self.settings.is_idempotent;
-            self.lanes.entry(place).or_insert_with(|| Lane::new(is_idempotent));
-            if !self.active.contains(&place) {
-                self.active.push_back(place);
-            }
+            self.activate(place);
         }
+    }
+
+    fn activate(&mut self, place: Place) {
+        let is_idempotent = self.settings.is_idempotent;
+        let lane = self.lanes.entry(place).or_insert_with(|| Lane::new(is_idempotent));
+        if !std::mem::replace(&mut lane.is_active, true) {
+            self.active.push_back(place);
+        }
+    }
+
+    fn lane(&mut self, place: Place) -> &mut Lane {
+        self.lanes.get_mut(&place).expect("a partition that is looked at has had a batch")
     }
 
     fn has_any(&self, place: Place) -> bool {
         !self.lanes[&place].is_idle() || self.buffer.oldest(place).is_some()
     }
 
-    /// Puts the next batch of a partition into the draft for its leader, if it can go now. Says when to look
-    /// again if it has to wait for time to pass.
-    fn consider(
+    /// Puts the next batch of a partition into the draft for its leader, if there is one and it can go now.
+    fn draft(
         &mut self,
         place: Place,
         now: Instant,
         drafts: &mut HashMap<BrokerId, Draft>,
-    ) -> Option<Instant> {
-        let expires_at = self.expire(place, now);
-        let may_go_at = self.try_draft(place, now, drafts);
-        [expires_at, may_go_at].into_iter().flatten().min()
-    }
-
-    fn try_draft(
-        &mut self,
-        place: Place,
-        now: Instant,
-        drafts: &mut HashMap<BrokerId, Draft>,
-    ) -> Option<Instant> {
-        let lane = &self.lanes[&place];
+    ) -> Result<(), Wait> {
+        let lane = self.lane(place);
         if !lane.can_send(now) {
-            return lane.retry_at().filter(|at| *at > now);
+            return Err(Wait::until(lane.retry_at().filter(|at| *at > now)));
         }
         if !lane.has_queued() && self.buffer.oldest(place).is_none() {
-            return None;
+            return Ok(());
         }
-        let leader = match self.leader(place, now) {
-            Ok(leader) => leader,
-            Err(look_again) => return look_again,
-        };
-        let drafted = drafts.get(&leader).map_or(0, |draft| draft.bytes);
-        if drafted >= REQUEST_BYTES {
-            return None;
+        let leader = self.leader(place, now)?;
+        if drafts.get(&leader).is_some_and(|draft| draft.bytes >= REQUEST_BYTES) {
+            return Err(Wait::Turn);
         }
         // Both are asked for at once; they do not depend on each other.
         let identified = self.identify(place, now);
-        let connected = self.connect(leader, now);
-        if let Err(look_again) = connected.and(identified) {
-            return look_again;
-        }
+        self.connect(leader, now)?;
+        identified?;
         let lane = self.lanes.get_mut(&place).expect("it was looked up above");
         if !lane.has_queued() {
             match self.buffer.take_due(place, lane.is_idle(), now) {
                 Due::Now(gathering) => lane.admit(gathering),
-                Due::Later(at) => return at,
-                Due::Nothing => return None,
+                Due::Later(at) => return Err(Wait::until(at)),
+                Due::Nothing => return Ok(()),
             }
         }
-        let (order, records) = lane.send_next()?;
-        let draft = drafts.entry(leader).or_default();
-        draft.bytes += records.len();
-        draft.batches.push(Drafted { place, order, records });
-        None
+        if let Some((order, records)) = lane.send_next() {
+            let draft = drafts.entry(leader).or_default();
+            draft.bytes += records.len();
+            draft.batches.push(Drafted { place, order, records });
+        }
+        Ok(())
     }
 
     /// Fails what has waited too long. Says when the next batch will have.
@@ -353,9 +375,7 @@ impl Sender {
         let Some(lane) = self.lanes.get_mut(&place) else { return };
         let retry_at = Instant::now() + self.client.backoff(lane.failures() + 1);
         lane.on_answer(order, verdict, retry_at, &mut self.settled);
-        if !self.active.contains(&place) {
-            self.active.push_back(place);
-        }
+        self.activate(place);
     }
 
     /// Fails everything of a topic that has not been sent.

@@ -413,3 +413,42 @@ async fn many_partitions_are_read_in_one_session_while_they_are_written() {
     }
     writer.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let start =
+        |address: &str| Broker::builder().data_dir(dir.path()).listen(address).no_http().start().unwrap();
+    let mut broker = start("127.0.0.1:0");
+    let address = broker.kafka_address().to_string();
+    let client = Client::builder(&address).connect().await.unwrap();
+    client.admin().create_topic(NewTopic::new("t").partitions(2)).await.unwrap();
+    let producer = Producer::builder(client.clone()).batch_bytes(2_000).build();
+    let builder = Consumer::builder(client.clone()).assign_topic("t", StartAt::Beginning);
+    let mut consumer = builder.max_wait(Duration::from_millis(50)).build().await.unwrap();
+    const EACH: i64 = 20_000;
+    let writer = tokio::spawn(async move {
+        for n in 0..EACH * 2 {
+            let value = (n / 2).to_string();
+            drop(producer.send(Record::to("t").partition((n % 2) as i32).value(&value)).await.unwrap());
+        }
+        producer.close().await.unwrap();
+    });
+    let mut next = [0; 2];
+    let mut restarts = 0;
+    while next != [EACH; 2] {
+        let read = next[0] + next[1];
+        if restarts < 3 && read > EACH / 3 * restarts {
+            restarts += 1;
+            tokio::task::block_in_place(|| broker.shutdown());
+            broker = start(&address);
+        }
+        for record in consumer.poll().await.unwrap() {
+            let expected = &mut next[record.partition as usize];
+            assert_eq!(record.value.as_deref(), Some(expected.to_string().as_bytes()), "{record:?}");
+            *expected += 1;
+        }
+    }
+    writer.await.unwrap();
+    assert_eq!(restarts, 3);
+}

@@ -30,7 +30,7 @@ pub enum DescribeClusterError {
     #[error(transparent)]
     Request(#[from] ClientError),
 }
-judge!(DescribeClusterError);
+judge!(DescribeClusterError only reads);
 
 impl Admin {
     /// Asks the cluster for its id and brokers.

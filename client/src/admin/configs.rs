@@ -69,7 +69,7 @@ pub enum DescribeConfigsError {
     #[error(transparent)]
     Request(#[from] ClientError),
 }
-judge!(DescribeConfigsError);
+judge!(DescribeConfigsError only reads);
 
 impl Admin {
     /// Every setting of a topic or broker, in the broker's order.

@@ -62,7 +62,7 @@ pub enum ListOffsetsError {
     #[error(transparent)]
     Request(#[from] ClientError),
 }
-judge!(ListOffsetsError);
+judge!(ListOffsetsError only reads);
 
 /// Up to where records are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use millstream_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest
 use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use super::{Admin, judge, refusal, timeout_ms, unanswered};
-use crate::client::{Missing, To};
+use crate::client::{Missing, Repeat, To};
 use crate::connection::CallOptions;
 use crate::error::{ClientError, Refusal};
 use crate::metadata::TopicMetadata;
@@ -103,7 +103,7 @@ pub enum DescribeTopicError {
     #[error(transparent)]
     Request(ClientError),
 }
-judge!(DescribeTopicError, UnknownTopic);
+judge!(DescribeTopicError only reads, UnknownTopic);
 
 /// Why a topic was not deleted.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -187,7 +187,9 @@ impl Admin {
     /// # Errors
     /// That the broker cannot be asked.
     pub async fn list_topics(&self) -> Result<Vec<Arc<TopicMetadata>>, ClientError> {
-        self.client.retry(async || self.client.fetch_metadata(None, Missing::Fail).await).await?;
+        self.client
+            .retry(Repeat::Always, async || self.client.fetch_metadata(None, Missing::Fail).await)
+            .await?;
         let mut topics: Vec<_> = self.client.cluster().topics().cloned().collect();
         topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)

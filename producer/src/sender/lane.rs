@@ -82,6 +82,8 @@ pub(crate) struct Settled {
 /// The batches of one partition.
 #[derive(Default)]
 pub(crate) struct Lane {
+    /// Whether the sender looks at it in every pass.
+    pub(crate) is_active: bool,
     is_idempotent: bool,
     identity: Option<Identity>,
     /// A producer id that cannot be used any more.

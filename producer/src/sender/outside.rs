@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, Target};
 use super::lane::Identity;
-use super::{REQUESTS_MAX, Sender, Sent};
+use super::{REQUESTS_MAX, Sender, Sent, Wait};
 use crate::buffer::Place;
 use crate::error::Fate;
 
@@ -47,13 +47,13 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Whether to ask now. If not: when to look again, unless an event will tell.
-    fn start(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+    /// Whether to ask now. If not: what to wait for.
+    fn start(&mut self, now: Instant) -> Result<(), Wait> {
         if self.is_under_way {
-            return Err(None);
+            return Err(Wait::Event);
         }
         if let Some(retry_at) = self.retry_at.filter(|retry_at| *retry_at > now) {
-            return Err(Some(retry_at));
+            return Err(Wait::Until(retry_at));
         }
         self.is_under_way = true;
         Ok(())
@@ -89,8 +89,8 @@ pub(super) struct Broker {
 }
 
 impl Sender {
-    /// Who leads the partition, or when to look again.
-    pub(super) fn leader(&mut self, place: Place, now: Instant) -> Result<BrokerId, Option<Instant>> {
+    /// Who leads the partition, or what to wait for.
+    pub(super) fn leader(&mut self, place: Place, now: Instant) -> Result<BrokerId, Wait> {
         let buffer = &self.buffer;
         let view = self.topics.entry(place.0).or_insert_with(|| TopicView {
             name: buffer.topic_name(place.0),
@@ -102,8 +102,8 @@ impl Sender {
         let partition = view.metadata.as_ref().and_then(|metadata| metadata.partition(place.1));
         let leader = partition.and_then(|partition| partition.leader);
         let is_old = now.duration_since(view.looked_at) > LOOK_AGAIN;
-        if leader.is_some() && !is_old {
-            return leader.ok_or(None);
+        if let Some(leader) = leader.filter(|_| !is_old) {
+            return Ok(leader);
         }
         let started = view.attempt.start(now);
         if started.is_ok() {
@@ -116,7 +116,7 @@ impl Sender {
             }));
         }
         // What is merely old still serves.
-        leader.ok_or(started.err().flatten())
+        leader.ok_or(started.err().unwrap_or(Wait::Event))
     }
 
     /// What is known of the topic's leaders is in doubt.
@@ -162,11 +162,11 @@ impl Sender {
         self.topics.get(&topic).map(|view| (view.name.clone(), view.id)).unwrap_or_default()
     }
 
-    /// Whether a request can be sent to the broker now, or when to look again.
-    pub(super) fn connect(&mut self, id: BrokerId, now: Instant) -> Result<(), Option<Instant>> {
+    /// Whether a request can be sent to the broker now, or what to wait for.
+    pub(super) fn connect(&mut self, id: BrokerId, now: Instant) -> Result<(), Wait> {
         let broker = self.brokers.entry(id).or_default();
         if broker.in_flight >= REQUESTS_MAX {
-            return Err(None);
+            return Err(Wait::Event);
         }
         if broker.connection.as_ref().is_some_and(Connection::is_open) {
             return Ok(());
@@ -174,13 +174,13 @@ impl Sender {
         broker.connection = None;
         if broker.in_flight > 0 {
             // What was lost with the old connection comes before anything that goes over a new one.
-            return Err(None);
+            return Err(Wait::Event);
         }
         broker.attempt.start(now)?;
         let wire = self.wire.clone();
         self.events
             .push(Box::pin(async move { Event::Connected(id, wire.connection(To::Broker(id)).await) }));
-        Err(None)
+        Err(Wait::Event)
     }
 
     pub(super) fn disconnect(&mut self, id: BrokerId) {
@@ -207,8 +207,8 @@ impl Sender {
         }
     }
 
-    /// Whether the lane has a producer id, if it needs one, or when to look again.
-    pub(super) fn identify(&mut self, place: Place, now: Instant) -> Result<(), Option<Instant>> {
+    /// Whether the lane has a producer id, if it needs one, or what to wait for.
+    pub(super) fn identify(&mut self, place: Place, now: Instant) -> Result<(), Wait> {
         let lane = self.lanes.get_mut(&place).expect("the caller looked it up");
         if !lane.wants_identity() {
             return Ok(());
@@ -235,7 +235,7 @@ impl Sender {
                 }
             }))
         }));
-        Err(None)
+        Err(Wait::Event)
     }
 
     pub(super) fn on_identified(&mut self, result: Result<Identity, IdentifyError>) {
