@@ -10,6 +10,8 @@ use millstream_protocol::messages::MetadataRequest;
 use millstream_protocol::messages::metadata_request::MetadataRequestTopic;
 use tokio::sync::oneshot;
 
+use crate::logging;
+
 /// Where the broker is.
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
@@ -56,6 +58,7 @@ impl BrokerArgs {
 /// # Errors
 /// What the command says.
 pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    logging::start_for_client();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod consume;
 mod log_files;
+mod logging;
 mod outcome;
 mod output;
 mod produce;

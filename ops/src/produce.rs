@@ -6,9 +6,10 @@
 mod input;
 mod progress;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use millstream_client::{Client, ClientError, Missing};
@@ -50,8 +51,11 @@ pub(crate) struct ProduceArgs {
     #[arg(short = 'z', long, value_enum, default_value_t = CompressionArg::None)]
     compression: CompressionArg,
     /// How long a batch waits for more records, for example 5ms [default: only while others are on their way]
-    #[arg(long, value_name = "TIME", value_parser = parse_linger)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     linger: Option<Duration>,
+    /// How long a record may take to be acknowledged, with all attempts, for example 10s [default: 2m]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    timeout: Option<Duration>,
     /// Largest batch, in bytes before compression
     #[arg(long, value_name = "BYTES")]
     batch_bytes: Option<usize>,
@@ -101,22 +105,48 @@ pub(crate) fn run(args: ProduceArgs) -> anyhow::Result<Outcome> {
         let producer = build(client, &args);
         let progress = Progress::start(&args.topic, args.quiet || args.json);
         let started = Instant::now();
-        let mut read_bytes = 0;
-        let sent = send_all(&producer, &args, &progress, &mut read_bytes).await;
-        // What was read is delivered, even if reading ended badly.
-        let flushed = producer.close().await;
-        let stats = producer.stats();
+        let sent = Sent::default();
+        let end = tokio::select! {
+            read = send_all(&producer, &args, &sent) => End::Input(read),
+            () = first_failure(&producer, &progress, &sent) => End::Failure,
+            () = interrupted() => End::Interrupt,
+        };
+        let flushed = match end {
+            // A record that is refused leaves the others a chance; a broker that is gone has had its time.
+            End::Failure => tokio::time::timeout(AFTER_FAILURE, producer.close()).await.ok(),
+            End::Input(_) | End::Interrupt => Some(producer.close().await),
+        };
         progress.finish();
-        let summary =
-            Summary { records: stats.delivered_records, bytes: read_bytes, elapsed: started.elapsed() };
-        report(&args, &summary)?;
-        flushed.map_err(|error| {
-            let failed = stats.failed_records;
-            let records = plural(failed, "record was", "records were");
-            anyhow!("{} {records} not acknowledged: {}", human_count(failed), error.first)
-        })?;
-        sent
+        let records = producer.stats().delivered_records;
+        report(&args, &Summary { records, bytes: sent.bytes.get(), elapsed: started.elapsed() })?;
+        let lost = sent.records.get().saturating_sub(records);
+        let lost =
+            format!("{} {} not acknowledged", human_count(lost), plural(lost, "record was", "records were"));
+        match (flushed, end) {
+            (Some(Err(error)), _) => bail!("{lost}: {}", error.first),
+            (None, _) => bail!("{lost}; the broker has stopped answering"),
+            (Some(Ok(())), End::Input(read)) => read.map(|()| Outcome::Done),
+            (Some(Ok(())), End::Interrupt) => Ok(Outcome::Interrupted),
+            (Some(Ok(())), End::Failure) => bail!("{lost}"),
+        }
     })
+}
+
+/// How long the rest may take once a record has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(3);
+
+/// Why sending ended.
+enum End {
+    Input(anyhow::Result<()>),
+    Failure,
+    Interrupt,
+}
+
+/// What was handed to the producer.
+#[derive(Default)]
+struct Sent {
+    records: Cell<u64>,
+    bytes: Cell<u64>,
 }
 
 fn report(args: &ProduceArgs, summary: &Summary) -> anyhow::Result<()> {
@@ -157,6 +187,9 @@ fn build(client: Client, args: &ProduceArgs) -> Producer {
     if let Some(linger) = args.linger {
         builder = builder.linger(linger);
     }
+    if let Some(timeout) = args.timeout {
+        builder = builder.delivery_timeout(timeout);
+    }
     if let Some(bytes) = args.batch_bytes {
         builder = builder.batch_bytes(bytes);
     }
@@ -183,34 +216,28 @@ async fn check_topic(client: &Client, args: &ProduceArgs) -> anyhow::Result<()> 
     }
 }
 
-/// Sends block after block; `read_bytes` is how much of the input that was, however it ends.
-async fn send_all(
-    producer: &Producer,
-    args: &ProduceArgs,
-    progress: &Progress,
-    read_bytes: &mut u64,
-) -> anyhow::Result<Outcome> {
+/// Sends all of standard input.
+async fn send_all(producer: &Producer, args: &ProduceArgs, sent: &Sent) -> anyhow::Result<()> {
     let mut blocks = input::read_stdin(args.record_separator.clone());
     let headers: Vec<RecordHeader> = args.headers.iter().map(header_of).collect();
-    let mut interrupted = std::pin::pin!(interrupted());
-    loop {
-        let block = tokio::select! {
-            block = blocks.recv() => block,
-            _ = &mut interrupted => return Ok(Outcome::Interrupted),
-        };
-        let Some(block) = block else { return Ok(Outcome::Done) };
+    while let Some(block) = blocks.recv().await {
         let block = block?;
-        *read_bytes += block.size();
-        tokio::select! {
-            sent = send_block(producer, args, &headers, &block) => sent?,
-            _ = &mut interrupted => return Ok(Outcome::Interrupted),
-        }
+        send_block(producer, args, &headers, &block, sent).await?;
+        sent.bytes.set(sent.bytes.get() + block.size());
+    }
+    Ok(())
+}
+
+/// Ends when a record has failed; shows the progress until then.
+async fn first_failure(producer: &Producer, progress: &Progress, sent: &Sent) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        ticks.tick().await;
         let stats = producer.stats();
-        progress.show(&stats, *read_bytes);
         if stats.failed_records > 0 {
-            // `close` tells which and why.
-            return Ok(Outcome::Found);
+            return;
         }
+        progress.show(&stats, sent.bytes.get());
     }
 }
 
@@ -219,6 +246,7 @@ async fn send_block(
     args: &ProduceArgs,
     headers: &[RecordHeader],
     block: &Block,
+    sent: &Sent,
 ) -> anyhow::Result<()> {
     for line in block.records(&args.record_separator) {
         let mut record = Record::to(&args.topic);
@@ -234,6 +262,7 @@ async fn send_block(
         }
         // The delivery is not awaited here: `stats` and `close` tell of failures.
         let _delivery = producer.send(record).await?;
+        sent.records.set(sent.records.get() + 1);
     }
     Ok(())
 }
@@ -246,6 +275,6 @@ fn parse_separator(text: &str) -> Result<Separator, String> {
     Separator::new(&unescape(text)?).ok_or_else(|| "a separator cannot be empty".to_owned())
 }
 
-fn parse_linger(text: &str) -> Result<Duration, String> {
+fn parse_time(text: &str) -> Result<Duration, String> {
     parse_age(text).ok_or_else(|| format!("{text:?} is no time; give for example 5ms or 1s"))
 }

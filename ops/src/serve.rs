@@ -6,17 +6,16 @@
 mod banner;
 mod settings;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use millstream_broker::{Broker, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+use crate::logging::{self, LogFormat};
 use crate::outcome::Outcome;
 use banner::BannerFormat;
 
@@ -52,19 +51,13 @@ pub(crate) struct ServeArgs {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Human,
-    Json,
-}
-
 /// Serves until a signal asks for the end.
 ///
 /// # Errors
 /// When settings are wrong, or the folder or a port cannot be had.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
     let started = Instant::now();
-    start_logging(args.log.as_deref(), args.log_format)?;
+    logging::start(args.log.as_deref(), args.log_format)?;
     let banner = if args.json { BannerFormat::Json } else { BannerFormat::Human };
     let resolved = settings::resolve(args, std::env::vars_os())?;
     let data_dir = resolved.data_dir();
@@ -139,17 +132,4 @@ fn raise_file_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, limit = limit.current, "the limit of open files cannot be raised");
     }
-}
-
-fn start_logging(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
-    let wanted = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
-    let wanted = wanted.filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".into());
-    let filter = EnvFilter::try_new(&wanted)
-        .with_context(|| format!("the log filter {wanted:?} is not understood; try --log debug"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

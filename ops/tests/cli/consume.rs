@@ -1,6 +1,6 @@
 //! `millstream produce` and `millstream consume`, one reading what the other wrote.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -167,6 +167,27 @@ fn an_output_that_is_full_is_a_failure() {
         let ran: Ran = child.wait_with_output().unwrap().into();
         ran.failed(1, &["standard output cannot be written", "No space left"]);
     }
+}
+
+#[test]
+fn a_broker_that_goes_away_ends_sending_although_the_input_goes_on() {
+    let (_folder, server) = started();
+    server.run(&["topic", "create", "t"]).ok();
+    let mut sender = server
+        .command(&["produce", "t", "--timeout", "1s"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = sender.stdin.take().unwrap();
+    stdin.write_all(b"first\n").unwrap();
+    assert_eq!(server.run(&["consume", "t", "--count", "1"]).ok().stdout, "first\n");
+    server.kill();
+    stdin.write_all(b"second\n").unwrap();
+    let ran: Ran = sender.wait_with_output().unwrap().into();
+    ran.failed(1, &["1 record of", "1 record was not acknowledged"]);
+    drop(stdin);
 }
 
 #[test]
