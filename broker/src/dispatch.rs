@@ -96,6 +96,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route::<handlers::fetch::Fetch>(),
     route::<handlers::list_offsets::ListOffsets>(),
     route::<handlers::metadata::Metadata>(),
+    route::<handlers::find_coordinator::FindCoordinator>(),
     route::<handlers::api_versions::ApiVersions>(),
     route::<handlers::admin::create_topics::CreateTopics>(),
     route::<handlers::admin::delete_topics::DeleteTopics>(),

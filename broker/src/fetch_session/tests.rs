@@ -1,3 +1,5 @@
+//! Claims about fetch sessions.
+
 use millstream_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 
 use super::*;
