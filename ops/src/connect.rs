@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 
 use crate::logging;
 
+/// Where a broker listens unless told otherwise.
+pub(crate) const BOOTSTRAP_DEFAULT: &str = "127.0.0.1:9092";
+
 /// Where the broker is.
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
@@ -21,7 +24,7 @@ pub(crate) struct BrokerArgs {
         long,
         value_name = "HOST:PORT",
         env = "MILLSTREAM_BOOTSTRAP",
-        default_value = "127.0.0.1:9092"
+        default_value = BOOTSTRAP_DEFAULT
     )]
     bootstrap: String,
 }

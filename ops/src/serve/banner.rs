@@ -1,11 +1,14 @@
 //! What a person, or a script, is told once clients are served.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millstream_broker::Broker;
 use serde_json::json;
+
+use crate::connect;
 
 /// For whom the banner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,7 @@ fn human(broker: &Broker, data_dir: &Path, took: Duration) -> String {
         Some(address) => format!("http://{address}  /metrics /healthz /readyz"),
         None => "off".to_owned(),
     };
-    let call = Call::of_this_process(kafka.port());
+    let call = Call::of_this_process(kafka);
     format!(
         "{bold}Millstream {}{plain}, ready after {} ms
 
@@ -84,14 +87,36 @@ struct Call {
 }
 
 impl Call {
-    fn of_this_process(port: u16) -> Self {
+    fn of_this_process(kafka: SocketAddr) -> Self {
         let program = std::env::args_os().next().and_then(|program| program.into_string().ok());
-        let bootstrap = (port != 9092).then(|| format!("127.0.0.1:{port}"));
+        // Listening everywhere includes here.
+        let here = match kafka.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                Ipv4Addr::LOCALHOST.into()
+            }
+            address => address,
+        };
+        let bootstrap = SocketAddr::new(here, kafka.port()).to_string();
+        let bootstrap = (bootstrap != connect::BOOTSTRAP_DEFAULT).then_some(bootstrap);
         Self { program: program.unwrap_or_else(|| "millstream".to_owned()), bootstrap }
     }
 
     fn with(&self, command: &str, before: &str) -> String {
         let address = self.bootstrap.as_deref().map(|address| format!(" -b {address}")).unwrap_or_default();
         format!("{before}{} {command}{address}", self.program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_name_an_address_only_where_the_default_would_miss() {
+        let call = |address: &str| Call::of_this_process(address.parse().unwrap()).bootstrap;
+        assert_eq!(call("127.0.0.1:9092"), None);
+        assert_eq!(call("0.0.0.0:9092"), None);
+        assert_eq!(call("[::]:9093").as_deref(), Some("127.0.0.1:9093"));
+        assert_eq!(call("192.0.2.1:9092").as_deref(), Some("192.0.2.1:9092"));
     }
 }

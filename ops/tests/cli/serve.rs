@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -99,6 +99,15 @@ fn records_outlive_sigterm_and_sigkill() {
 }
 
 #[test]
+fn an_address_that_others_reach_is_warned_of() {
+    let folder = folder();
+    let server = Server::start_with(folder.path(), &["--listen", "0.0.0.0:0"]);
+    assert!(server.stop().contains("no authentication"));
+    let server = Server::start(folder.path());
+    assert!(server.stop().matches("no authentication").count() == 1, "said once, by the broker before");
+}
+
+#[test]
 fn interrupt_from_a_terminal_is_a_clean_end() {
     let folder = folder();
     let server = Server::start(folder.path());
@@ -134,19 +143,12 @@ fn folder_that_cannot_be_had_is_named() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let mut command = millstream();
-    command.args(["--listen", "127.0.0.1:0", "--http", "off", "--data-dir"]).arg(&file);
-    run(command, b"").failed(1, &[file.to_str().unwrap(), "--data-dir"]);
-    if rustix::process::getuid().is_root() {
-        // Root may write anywhere, so only the case above can be shown.
-        return;
+    // Nobody may make folders in /proc, not even root.
+    for path in [file.as_path(), Path::new("/proc/millstream-data")] {
+        let mut command = millstream();
+        command.args(["--listen", "127.0.0.1:0", "--http", "off", "--data-dir"]).arg(path);
+        run(command, b"").failed(1, &[path.to_str().unwrap(), "--data-dir"]);
     }
-    let closed = folder.path().join("closed");
-    std::fs::create_dir(&closed).unwrap();
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o500)).unwrap();
-    let mut command = millstream();
-    command.args(["--listen", "127.0.0.1:0", "--http", "off", "--data-dir"]).arg(&closed);
-    run(command, b"").failed(1, &[closed.to_str().unwrap(), "--data-dir"]);
 }
 
 #[test]

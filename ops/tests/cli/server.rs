@@ -157,11 +157,12 @@ impl Drop for Server {
 /// Starts `serve` on free ports, logging to a file beside the data.
 pub(crate) fn spawn(folder: &Path, options: &[&str]) -> (Child, PathBuf) {
     let stderr = folder.join("stderr");
-    let http = if options.contains(&"--http") { [].as_slice() } else { &["--http", "127.0.0.1:0"] };
+    let unless_given = |option| if options.contains(&option) { vec![] } else { vec![option, "127.0.0.1:0"] };
     let child = millstream()
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["serve", "--data-dir"])
         .arg(folder.join("data"))
-        .args(http)
+        .args(unless_given("--listen"))
+        .args(unless_given("--http"))
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
