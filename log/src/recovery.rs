@@ -183,6 +183,9 @@ impl Folder {
             }
         }
         folder.logs.sort_unstable();
+        // One that was removed along with its segments can come back when the power fails.
+        let first = folder.logs.first().copied().unwrap_or_default();
+        folder.snapshots.retain(|durable| *durable >= first);
         folder.snapshots.sort_unstable_by(|a, b| b.cmp(a));
         Ok(folder)
     }

@@ -279,6 +279,8 @@ impl Segment {
         loop {
             let (position, header) = match walk.next() {
                 Ok(Some(batch)) => batch,
+                // An entry that points behind the last batch.
+                Ok(None) if at_entry.is_some() => return Err(SearchError::IndexIsWrong),
                 Ok(None) => return Ok(None),
                 // An entry that points between batches looks like damage of the log.
                 Err(WalkError::Corrupt { position }) if entry.is_some() && position == start => {

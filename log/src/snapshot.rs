@@ -1,8 +1,8 @@
 //! What a log remembers beside its batches: how far it is durable, and the partition's state there.
 //!
 //! `<durable point, 20 digits>.snapshot`, written when a segment is rolled, at intervals, when records are
-//! deleted and at a clean close, always after the batches below its name are on disk. The newest two are
-//! kept. A log whose snapshots are all gone is walked from its start instead. Big-endian:
+//! deleted and at a clean close, always after the batches below its name are on disk. The newest two that
+//! were synced are kept, at least. A log whose snapshots are all gone is walked from its start instead. Big-endian:
 //!
 //! ```text
 //!  at  bytes
@@ -46,6 +46,14 @@ const BODY_AT: usize = 10;
 
 /// Snapshots that are kept; should the newest be damaged, the one before it bounds the walk.
 const GENERATIONS: usize = 2;
+
+/// Whether a snapshot is on disk when it counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Safety {
+    Synced,
+    /// It will be. If the power fails before, the one before it is used, and more of the log is walked.
+    Written,
+}
 
 /// A segment as a snapshot knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +155,8 @@ impl Snapshot {
         Some(Self { segments, active_since_ms, partition })
     }
 
-    /// Writes the snapshot durably and removes those that are no longer needed.
-    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    /// Writes the snapshot and removes those that are no longer needed. The batches below it are durable.
+    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path, safety: Safety) -> io::Result<()> {
         let name = FileName { base: self.durable(), kind: FileKind::Snapshot };
         let target = dir.join(name.to_string());
         let unfinished = target.with_extension(UNFINISHED);
@@ -156,6 +164,10 @@ impl Snapshot {
         let file = disk.open(&unfinished, IfMissing::Create)?;
         file.truncate(0)?;
         file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
+        // One that is not synced must not take the place of one that is, nor must that one be removed.
+        if safety == Safety::Written && disk.file_bytes(&target).is_err() {
+            return disk.rename(&unfinished, &target);
+        }
         file.sync_data()?;
         disk.rename(&unfinished, &target)?;
         disk.sync_dir(dir)?;

@@ -10,7 +10,7 @@ use crate::ids::Offset;
 use crate::recovery::recover;
 use crate::segment::Segment;
 use crate::segment_list::Based;
-use crate::snapshot;
+use crate::snapshot::{self, Safety};
 use crate::tail::Offsets;
 
 impl Log {
@@ -39,7 +39,7 @@ impl Log {
         let keep_from = snapshot.segments.partition_point(|segment| segment.base <= before).saturating_sub(1);
         snapshot.segments.drain(..keep_from);
         self.sync()?;
-        self.save(&snapshot)?;
+        self.save(&snapshot, Safety::Synced)?;
         let removed = {
             let mut writer = self.writer.lock();
             writer.partition_mut().raise_log_start(before);
@@ -119,7 +119,7 @@ impl Log {
         let active = recovered.segments.last().map(Arc::clone);
         writer.replace(recovered.partition, active, recovered.active_since_ms);
         self.segments.replace(recovered.segments);
-        writer.snapshot(&self.segments).write(&*self.disk, &self.dir).map_err(failed)?;
+        writer.snapshot(&self.segments).write(&*self.disk, &self.dir, Safety::Synced).map_err(failed)?;
         Ok(end)
     }
 

@@ -10,7 +10,7 @@ use super::{Acks, AppendError, FlushError, Log};
 use crate::flusher::{Again, Flush};
 use crate::ids::Offset;
 use crate::segment_list::Based;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Safety, Snapshot};
 use crate::tail::Offsets;
 
 /// How far the log is durable, and who waits for more.
@@ -162,14 +162,14 @@ impl Log {
         match self.is_saved() {
             // Its names may not be durable all the same.
             true => self.sync(),
-            false => self.save_now(),
+            false => self.save_now(Safety::Synced),
         }
     }
 
-    fn save_now(&self) -> Result<(), FlushError> {
+    fn save_now(&self, safety: Safety) -> Result<(), FlushError> {
         let snapshot = self.take_snapshot();
         self.sync()?;
-        self.save(&snapshot)
+        self.save(&snapshot, safety)
     }
 
     /// Whether nothing came since the last snapshot.
@@ -192,10 +192,11 @@ impl Log {
             writer.seal();
             self.tail.close();
         }
-        // A log in which nothing was written has nothing to save: a thousand idle ones close quickly.
+        // Thousands of logs are closed at once. One in which nothing was written has nothing to save, and of
+        // the others only the batches have to be on disk before the process ends.
         let closed = self.has_not_failed().and_then(|()| match self.is_saved() {
             true => self.sync(),
-            false => self.save_now().and_then(|()| self.finish_indexes(1)),
+            false => self.save_now(Safety::Written).and_then(|()| self.finish_indexes(1)),
         });
         self.fail_waiters();
         closed
@@ -250,9 +251,9 @@ impl Log {
     }
 
     /// Writes a snapshot whose batches are durable. The log goes on without it: recovery reads more then.
-    pub(super) fn save(&self, snapshot: &Snapshot) -> Result<(), FlushError> {
+    pub(super) fn save(&self, snapshot: &Snapshot, safety: Safety) -> Result<(), FlushError> {
         let saved = self.finish_indexes(0).and_then(|()| {
-            let written = snapshot.write(&*self.disk, &self.dir);
+            let written = snapshot.write(&*self.disk, &self.dir, safety);
             written.map_err(|error| self.unsaved("write a snapshot in", &error))
         });
         if let Err(error) = &saved {

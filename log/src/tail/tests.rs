@@ -100,6 +100,28 @@ mod modelled {
     }
 
     #[test]
+    #[should_panic(expected = "nobody woke it")]
+    fn loom_a_publication_without_its_fence_is_caught() {
+        loom::model(|| {
+            let tail = Arc::new(Tail::new(at(0)));
+            let writer = {
+                let tail = Arc::clone(&tail);
+                thread::spawn(move || {
+                    tail.high_watermark.store(1, Release);
+                    if tail.waiting.load(Relaxed) > 0 {
+                        tail.wake_due();
+                    }
+                })
+            };
+            let bell = Arc::new(Bell::default());
+            let parked = tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(0));
+            writer.join().unwrap();
+            assert_eq!(bell.rung(), 1, "the high watermark is beyond the waiter and nobody woke it");
+            drop(parked);
+        });
+    }
+
+    #[test]
     fn loom_two_waiters_and_a_close() {
         loom::model(|| {
             let tail = Arc::new(Tail::new(at(0)));

@@ -113,7 +113,10 @@ fn a_valid_batch_in_the_wrong_place_ends_the_log_too() {
 fn snapshots_may_be_missing_or_damaged() {
     let rig = Rig::small();
     let log = rig.open();
-    fill(&log, 0..40);
+    fill(&log, 0..38);
+    log.checkpoint().unwrap();
+    fill(&log, 38..40);
+    log.checkpoint().unwrap();
     log.close().unwrap();
     let snapshots: Vec<_> = rig.names().into_iter().filter(|name| name.ends_with(".snapshot")).collect();
     assert_eq!(snapshots.len(), 2);
