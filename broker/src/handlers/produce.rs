@@ -52,10 +52,13 @@ impl Handler for Produce {
         match acks {
             None => pending.without_reply(),
             Some(_) if pending.is_settled() => Answer::Now(pending.reply()),
-            Some(_) => Answer::Later(Box::pin(async move {
-                pending.settle().await;
-                pending.reply()
-            })),
+            Some(_) => {
+                pending.let_go_of_the_frame();
+                Answer::Later(Box::pin(async move {
+                    pending.settle().await;
+                    pending.reply()
+                }))
+            }
         }
     }
 }
@@ -297,6 +300,13 @@ impl PendingReply {
     fn is_settled(&self) -> bool {
         let mut all = self.topics.iter().flat_map(|topic| &topic.partitions);
         all.all(|(_, pending)| matches!(pending, Pending::Settled(_)))
+    }
+
+    /// A topic's name is a slice of the frame; once the batches are written, nothing else needs that memory.
+    fn let_go_of_the_frame(&mut self) {
+        for topic in &mut self.topics {
+            topic.name = topic.name.detach();
+        }
     }
 
     async fn settle(&mut self) {

@@ -107,6 +107,27 @@ fn large_replies_arrive_whole() {
 }
 
 #[test]
+fn records_that_have_left_memory_are_read_back() {
+    let mut bed = Bed::with(&[("log.segment.bytes", "300000")]);
+    let (mut client, id) = bed.with_topic("t");
+    let value = "0123456789abcdef".repeat(4000);
+    for _ in 0..12 {
+        client.produce("t", batch(&[&value]), -1);
+    }
+    bed.stop();
+    let folder = bed.folder.path().join("data/topics").join(id.to_string()).join("0");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+    bed.start();
+    let mut client = bed.client();
+    for offset in 0..12 {
+        assert_eq!(values(&client.fetch("t", offset))[0], (offset, value.clone()));
+    }
+}
+
+#[test]
 fn topics_partitions_and_epochs_that_are_unknown_are_told() {
     let bed = Bed::new();
     let (mut client, id) = bed.with_topic("t");
