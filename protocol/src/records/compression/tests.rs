@@ -1,3 +1,5 @@
+//! Each codec: round trips up to the limit, bombs, frames of other writers, rubbish.
+
 use std::io::Write;
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
