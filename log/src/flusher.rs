@@ -5,8 +5,10 @@
 //! device idle.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ struct Shared {
     changed: Condvar,
     /// There are no threads: who asks for a flush does it.
     inline: bool,
+    /// Folders that were synced since the start on behalf of all logs below them.
+    synced: Mutex<HashSet<PathBuf>>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +117,21 @@ impl Flusher {
         }
         self.shared.state.lock().queue.push_back(target);
         self.shared.changed.notify_one();
+    }
+
+    /// Runs `sync` unless it has been run for this folder before, with success. Who asks meanwhile waits.
+    pub(crate) fn once_for(&self, dir: &Path, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut synced = self.shared.synced.lock();
+        if !synced.contains(dir) {
+            sync()?;
+            synced.insert(dir.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Names were made in this folder: the next one who asks syncs it again.
+    pub(crate) fn forget(&self, dir: &Path) {
+        self.shared.synced.lock().remove(dir);
     }
 
     /// Calls `on_due` of a log after a while, if it is still there.

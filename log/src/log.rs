@@ -5,12 +5,12 @@
 //! 1. `flushing`: one flush or checkpoint at a time. Held across `fdatasync`.
 //! 2. `writer`: the partition's state and the active segment. Held by the leader for its turn, across
 //!    `pwritev` but never across a sync.
-//! 3. `durability`, `unsynced_dirs`, and what the segments and the tail have inside: a few instructions.
+//! 3. `durability`, `unsynced`, and what the segments and the tail have inside: a few instructions.
 //!
 //! Readers take none of the first two. Appends are answered under none of them, or under `flushing` alone.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -23,7 +23,7 @@ use crate::config::{LogConfig, OpenOptions};
 use crate::disk::Disk;
 use crate::flusher::{Flush, Flusher};
 use crate::ids::{LeaderEpoch, Offset};
-use crate::recovery::{Recovered, Recovery, recover};
+use crate::recovery::{Recovered, Recovery, UnsyncedNames, recover};
 use crate::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::segment_list::SegmentList;
 use crate::tail::{Offsets, Parked, Tail};
@@ -37,7 +37,7 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
-use durability::{Durability, Saved};
+use durability::Durability;
 pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError};
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
@@ -56,8 +56,7 @@ pub struct Log {
     tail: Arc<Tail>,
     durability: Mutex<Durability>,
     flushing: Mutex<()>,
-    /// Folders in which names were made that are not durable yet.
-    unsynced_dirs: Mutex<Vec<PathBuf>>,
+    unsynced: Mutex<UnsyncedNames>,
     /// The first write or flush that failed. Nothing is acknowledged after it.
     failure: OnceLock<Arc<str>>,
     /// A checkpoint will come due.
@@ -80,15 +79,15 @@ impl Log {
     /// When the system refuses to make, read or cut a file.
     pub fn open(options: OpenOptions) -> Result<(Arc<Self>, Recovery), OpenError> {
         let dir: Arc<Path> = Arc::from(options.dir.as_path());
-        let Recovered { partition, segments, active_since_ms, durable, is_saved, unsynced_dirs, report } =
+        let Recovered { partition, segments, active_since_ms, durable, saved, unsynced, report } =
             recover(&options, &dir)?;
-        let saved = is_saved.then_some(Saved { log_start: report.log_start, durable });
         let offsets = Offsets {
             log_start: partition.log_start(),
             high_watermark: partition.high_watermark(),
             log_end: partition.log_end(),
         };
         let OpenOptions { disk, clock, flusher, mut config, .. } = options;
+        unsynced.made_in.iter().for_each(|dir| flusher.forget(dir));
         config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let log = Arc::new(Self {
             disk,
@@ -102,7 +101,7 @@ impl Log {
             tail: Arc::new(Tail::new(offsets)),
             durability: Mutex::new(Durability::at(durable, saved)),
             flushing: Mutex::new(()),
-            unsynced_dirs: Mutex::new(unsynced_dirs),
+            unsynced: Mutex::new(unsynced),
             failure: OnceLock::new(),
             timer_set: AtomicBool::new(false),
         });

@@ -28,9 +28,6 @@ use scan::{ScanEnd, scan};
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;
 
-/// `<data>/topics/<topic>/<partition>`: an unclean end may have left any of these names unsynced.
-const FOLDERS_OF_A_LOG: usize = 4;
-
 /// What was found when a log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -68,6 +65,24 @@ pub struct LostRange {
     pub to: Offset,
 }
 
+/// What on disk describes a log as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// Nothing was ever written, and nothing needs to be there.
+    AsEmpty,
+    /// The snapshot with this content.
+    By { log_start: Offset, durable: Offset },
+}
+
+/// Names that may not be durable yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct UnsyncedNames {
+    /// Folders in which this process made names.
+    pub(crate) made_in: Vec<PathBuf>,
+    /// So did one before it, in the log's folder and those above, and maybe it did not sync them.
+    pub(crate) inherited: bool,
+}
+
 /// A folder brought into order.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -76,21 +91,19 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) active_since_ms: i64,
     pub(crate) durable: Offset,
-    /// The snapshot on disk says all that there is to say.
-    pub(crate) is_saved: bool,
-    /// Folders whose names may not be durable yet.
-    pub(crate) unsynced_dirs: Vec<PathBuf>,
+    /// What on disk says all that there is to say, if something does.
+    pub(crate) saved: Option<Saved>,
+    pub(crate) unsynced: UnsyncedNames,
     pub(crate) report: Recovery,
 }
 
 /// Recovers the log in `dir`, making the folder if it is missing.
 pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovered, OpenError> {
-    let mut unsynced_dirs = Vec::new();
-    make_dir(&*options.disk, dir, &mut unsynced_dirs)?;
-    if options.clean == CleanStart::No {
-        unsynced_dirs.extend(dir.ancestors().take(FOLDERS_OF_A_LOG).map(Path::to_owned));
-    }
+    let mut unsynced = UnsyncedNames::default();
+    make_dir(&*options.disk, dir, &mut unsynced.made_in)?;
     let folder = Folder::read(&*options.disk, dir)?;
+    // Without a snapshot nothing here was ever known to be durable.
+    unsynced.inherited = options.clean == CleanStart::No || folder.snapshots.is_empty();
     let snapshot = folder.newest_snapshot(&*options.disk, dir)?;
     let durable = folder.snapshots.first().copied();
     let start = folder.logs.first().copied().unwrap_or_default();
@@ -108,7 +121,7 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
     if segments.is_empty() {
         let base = partition.log_end();
         segments.push(Arc::new(create(options, dir, base)?));
-        unsynced_dirs.push(dir.to_path_buf());
+        unsynced.made_in.push(dir.to_path_buf());
     }
     partition.remember_producers_for(options.config.producer_expiration);
     partition.lead(options.leader_epoch);
@@ -121,11 +134,15 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         _ => NO_TIMESTAMP,
     };
     let durable = report.durable.min(report.log_end);
-    let is_new = report.log_end == Offset::default() && folder.snapshots.is_empty();
+    let is_empty = report.log_end == Offset::default() && folder.snapshots.is_empty();
     let is_whole = report.torn.is_empty() && report.lost.is_empty();
-    let is_described = snapshot.is_some_and(|snapshot| snapshot.durable() == report.log_end);
-    let is_saved = is_whole && (is_new || is_described);
-    Ok(Recovered { partition, segments, active_since_ms, durable, is_saved, unsynced_dirs, report })
+    let described = snapshot.is_some_and(|snapshot| snapshot.durable() == report.log_end);
+    let saved = match (is_whole, is_empty, described) {
+        (true, true, _) => Some(Saved::AsEmpty),
+        (true, _, true) => Some(Saved::By { log_start: report.log_start, durable }),
+        _ => None,
+    };
+    Ok(Recovered { partition, segments, active_since_ms, durable, saved, unsynced, report })
 }
 
 fn create(options: &OpenOptions, dir: &Arc<Path>, base: Offset) -> Result<Segment, OpenError> {

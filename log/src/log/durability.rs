@@ -9,6 +9,7 @@ use super::writing::Settled;
 use super::{Acks, AppendError, FlushError, Log};
 use crate::flusher::{Again, Flush};
 use crate::ids::Offset;
+use crate::recovery::{Saved, UnsyncedNames};
 use crate::segment_list::Based;
 use crate::snapshot::{Safety, Snapshot};
 use crate::tail::Offsets;
@@ -22,16 +23,12 @@ pub(super) struct Durability {
     checkpoint_is_due: bool,
     /// The flusher has this log in its queue, or is at it.
     scheduled: bool,
-    /// The snapshot that describes the log as it is, if one does.
+    /// What describes the log as it was then.
     saved: Option<Saved>,
 }
 
-/// What tells one snapshot from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Saved {
-    pub(super) log_start: Offset,
-    pub(super) durable: Offset,
-}
+/// `<data>/topics/<topic>/<partition>`: these folders have names that a log rests on.
+const FOLDERS_OF_A_LOG: usize = 4;
 
 impl Durability {
     pub(super) fn at(point: Offset, saved: Option<Saved>) -> Self {
@@ -159,10 +156,11 @@ impl Log {
     pub fn checkpoint(&self) -> Result<(), FlushError> {
         let _flushing = self.flushing.lock();
         self.takes_writes()?;
-        match self.is_saved() {
+        match self.saved() {
+            Some(Saved::AsEmpty) => Ok(()),
             // Its names may not be durable all the same.
-            true => self.sync(),
-            false => self.save_now(Safety::Synced),
+            Some(Saved::By { .. }) => self.sync(),
+            None => self.save_now(Safety::Synced),
         }
     }
 
@@ -172,10 +170,13 @@ impl Log {
         self.save(&snapshot, safety)
     }
 
-    /// Whether nothing came since the last snapshot.
-    fn is_saved(&self) -> bool {
+    /// What describes the log as it is now, if something does.
+    fn saved(&self) -> Option<Saved> {
         let Offsets { log_start, log_end, .. } = self.offsets();
-        self.durability.lock().saved == Some(Saved { log_start, durable: log_end })
+        self.durability.lock().saved.filter(|saved| match saved {
+            Saved::AsEmpty => log_end == Offset::default(),
+            by @ Saved::By { .. } => *by == Saved::By { log_start, durable: log_end },
+        })
     }
 
     /// Flushes and closes: the next open needs no scan. Whoever is parked is woken. Blocks on the disk.
@@ -194,9 +195,10 @@ impl Log {
         }
         // Thousands of logs are closed at once. One in which nothing was written has nothing to save, and of
         // the others only the batches have to be on disk before the process ends.
-        let closed = self.has_not_failed().and_then(|()| match self.is_saved() {
-            true => self.sync(),
-            false => self.save_now(Safety::Written).and_then(|()| self.finish_indexes(1)),
+        let closed = self.has_not_failed().and_then(|()| match self.saved() {
+            Some(Saved::AsEmpty) => Ok(()),
+            Some(Saved::By { .. }) => self.sync(),
+            None => self.save_now(Safety::Written).and_then(|()| self.finish_indexes(1)),
         });
         self.fail_waiters();
         closed
@@ -215,7 +217,7 @@ impl Log {
         // Read before the segments and folders: what ends here lies in those that are found below.
         let target = self.tail.log_end();
         let from = self.durability.lock().point;
-        let dirs = std::mem::take(&mut *self.unsynced_dirs.lock());
+        let names = std::mem::take(&mut *self.unsynced.lock());
         for segment in self.segments.all().iter().rev() {
             if segment.extent().end <= from {
                 break;
@@ -226,13 +228,7 @@ impl Log {
                 return Err(self.fail("sync a segment in", &error));
             }
         }
-        for (at, dir) in dirs.iter().enumerate() {
-            if !dirs[..at].contains(dir)
-                && let Err(error) = self.disk.sync_dir(dir)
-            {
-                return Err(self.fail("sync a folder of", &error));
-            }
-        }
+        self.sync_names(&names).map_err(|error| self.fail("sync a folder of", &error))?;
         let ready = {
             let mut durability = self.durability.lock();
             durability.point = durability.point.max(target);
@@ -240,6 +236,24 @@ impl Log {
             durability.waiters.drain(..ready).collect()
         };
         answer(ready);
+        Ok(())
+    }
+
+    fn sync_names(&self, names: &UnsyncedNames) -> io::Result<()> {
+        for (at, dir) in names.made_in.iter().enumerate() {
+            if !names.made_in[..at].contains(dir) {
+                self.disk.sync_dir(dir)?;
+            }
+        }
+        if names.inherited {
+            if !names.made_in.iter().any(|dir| **dir == *self.dir) {
+                self.disk.sync_dir(&self.dir)?;
+            }
+            // A thousand logs lie in the same folders: what one of them inherited is synced once.
+            for dir in self.dir.ancestors().take(FOLDERS_OF_A_LOG).skip(1) {
+                self.flusher.once_for(dir, || self.disk.sync_dir(dir))?;
+            }
+        }
         Ok(())
     }
 
@@ -260,7 +274,7 @@ impl Log {
             tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint");
         } else {
             let (log_start, durable) = (snapshot.partition.log_start(), snapshot.durable());
-            self.durability.lock().saved = Some(Saved { log_start, durable });
+            self.durability.lock().saved = Some(Saved::By { log_start, durable });
         }
         saved
     }

@@ -347,7 +347,7 @@ impl Log {
         writer.seal();
         match self.new_segment(base) {
             Ok(segment) => {
-                self.unsynced_dirs.lock().push(self.dir.to_path_buf());
+                self.unsynced.lock().made_in.push(self.dir.to_path_buf());
                 writer.active = Arc::new(segment);
                 writer.active_since_ms = NO_TIMESTAMP;
                 // Due now, whatever was written.
