@@ -234,6 +234,9 @@ impl Broker {
             control_plane.spawn(http::serve(listener, Arc::clone(&node)));
         }
         control_plane.spawn(upkeep(Arc::clone(&node)));
+        if !kafka_address.ip().is_loopback() {
+            tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
+        }
         tracing::info!(address = %kafka_address, folder = %folder.display(), "serving Kafka clients");
         let running = Running {
             stop,

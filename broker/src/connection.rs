@@ -165,6 +165,7 @@ impl Connection {
                     if let Some(end) = silence.on_check(&self.reader, self.in_flight.is_empty(), idle_after) {
                         return Ok(end);
                     }
+                    self.outbox.release();
                     check.as_mut().reset(tokio::time::Instant::now() + each);
                 }
             }

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     batches_refused: Counter,
     topics: Gauge,
     partitions: Gauge,
+    partitions_failed: Gauge,
     log_bytes: Gauge,
 }
 
@@ -75,6 +76,7 @@ impl Metrics {
             batches_refused: metrics::counter!("millstream_batches_refused_total"),
             topics: metrics::gauge!("millstream_topics"),
             partitions: metrics::gauge!("millstream_partitions"),
+            partitions_failed: metrics::gauge!("millstream_partitions_failed"),
             log_bytes: metrics::gauge!("millstream_log_bytes"),
         }
     }
@@ -129,6 +131,7 @@ impl Metrics {
         let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
         self.topics.set(topics.len() as f64);
         self.partitions.set(partitions().count() as f64);
+        self.partitions_failed.set(partitions().filter(|partition| partition.log.is_failed()).count() as f64);
         self.log_bytes.set(partitions().map(|partition| partition.log.size_bytes()).sum::<u64>() as f64);
         self.exporter.render()
     }
@@ -160,5 +163,9 @@ fn describe() {
     describe_counter!("millstream_batches_refused_total", "Record batches refused with an error.");
     describe_gauge!("millstream_topics", "Topics.");
     describe_gauge!("millstream_partitions", "Partitions.");
+    describe_gauge!(
+        "millstream_partitions_failed",
+        "Partitions that take no writes because a write or flush failed; a restart reopens them."
+    );
     describe_gauge!("millstream_log_bytes", Unit::Bytes, "Bytes of all segment files.");
 }

@@ -64,9 +64,14 @@ impl Outbox {
         self.send(stream, &gathered, flags).await?;
         self.gathered = gathered;
         self.gathered.clear();
-        // An idle connection should not hold what one burst needed.
-        self.gathered.shrink_to(GATHERED_BYTES_MAX / 16);
         Ok(())
+    }
+
+    /// Gives back memory that a burst needed and a quiet connection does not.
+    pub(super) fn release(&mut self) {
+        if self.gathered.is_empty() {
+            self.gathered = Vec::new();
+        }
     }
 
     async fn send(&mut self, stream: &TcpStream, bytes: &[u8], flags: SendFlags) -> io::Result<()> {
