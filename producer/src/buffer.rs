@@ -350,6 +350,10 @@ impl Buffer {
             state.first_failure.get_or_insert(ProduceError::Abandoned);
             told.push(outcome.settle(Err(ProduceError::Abandoned)));
         }
+        let abandoned = std::mem::take(&mut state.stats.buffered_records);
+        state.stats.buffered_bytes = 0;
+        state.stats.failed_records += abandoned;
+        state.failed += abandoned;
         drop(state);
         told.into_iter().for_each(Told::wake);
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use millstream_client::{BrokerId, CallOptions, Client, ClientError};
+use millstream_client::{BrokerId, CallOptions, Client, ClientError, Connection};
 use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
 use millstream_protocol::{Chunk, Uuid};
@@ -66,9 +66,10 @@ pub(crate) struct Sender {
     settled: Vec<Settled>,
 }
 
-/// A request that is being put together.
-#[derive(Default)]
+/// A request that is being put together, and the connection that it will go over: should that one end in the
+/// meantime, the request fails, and what it carries goes again in order.
 struct Draft {
+    connection: Connection,
     bytes: usize,
     batches: Vec<Drafted>,
 }
@@ -221,7 +222,7 @@ impl Sender {
         }
         // Both are asked for at once; they do not depend on each other.
         let identified = self.identify(place, now);
-        self.connect(leader, now)?;
+        let connection = self.connect(leader, now)?;
         identified?;
         let lane = self.lanes.get_mut(&place).expect("it was looked up above");
         if !lane.has_queued() {
@@ -232,7 +233,8 @@ impl Sender {
             }
         }
         if let Some((order, records)) = lane.send_next() {
-            let draft = drafts.entry(leader).or_default();
+            let new = || Draft { connection, bytes: 0, batches: Vec::new() };
+            let draft = drafts.entry(leader).or_insert_with(new);
             draft.bytes += records.len();
             draft.batches.push(Drafted { place, order, records });
         }
@@ -274,12 +276,10 @@ impl Sender {
 
     /// Sends a request. Its answer arrives as an event.
     async fn send(&mut self, id: BrokerId, draft: Draft) {
-        let connected = "a draft is only made for a broker that is connected";
-        let broker = self.brokers.get_mut(&id).expect(connected);
-        let connection = broker.connection.clone().expect(connected);
-        broker.in_flight += 1;
+        self.brokers.entry(id).or_default().in_flight += 1;
         let sent: Sent = draft.batches.iter().map(|batch| (batch.place, batch.order)).collect();
         self.buffer.count_request();
+        let connection = draft.connection.clone();
         let (request, options) = self.request(draft);
         match connection.send(&request, options).await {
             Ok(reply) => self.events.push(Box::pin(async move {

@@ -427,7 +427,9 @@ async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
     let builder = Consumer::builder(client.clone()).assign_topic("t", StartAt::Beginning);
     let mut consumer = builder.max_wait(Duration::from_millis(50)).build().await.unwrap();
     const EACH: i64 = 20_000;
+    let sending = producer.clone();
     let writer = tokio::spawn(async move {
+        let producer = sending;
         for n in 0..EACH * 2 {
             let value = (n / 2).to_string();
             drop(producer.send(Record::to("t").partition((n % 2) as i32).value(&value)).await.unwrap());
@@ -443,7 +445,14 @@ async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
             tokio::task::block_in_place(|| broker.shutdown());
             broker = start(&address);
         }
-        for record in consumer.poll().await.unwrap() {
+        let polled = tokio::time::timeout(Duration::from_secs(20), consumer.poll()).await;
+        let Ok(polled) = polled else {
+            panic!(
+                "nothing comes: read {next:?}, {restarts} restarts, {consumer:?}, ends {:?}, {producer:?}",
+                consumer.end_offsets().await
+            );
+        };
+        for record in polled.unwrap() {
             let expected = &mut next[record.partition as usize];
             assert_eq!(record.value.as_deref(), Some(expected.to_string().as_bytes()), "{record:?}");
             *expected += 1;

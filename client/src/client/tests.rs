@@ -1,3 +1,5 @@
+//! A client against a broker that plays a script: metadata, retries, isolation, raw requests.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream_protocol::ApiKey;

@@ -1,3 +1,5 @@
+//! One connection against a broker that plays a script: versions, pipelining, timeouts, limits.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream_protocol::messages::api_versions_response::ApiVersion;

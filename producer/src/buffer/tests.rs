@@ -1,3 +1,5 @@
+//! Batching, partitions and room, without a sender.
+
 use std::future::Future;
 use std::task::{Context, Waker};
 

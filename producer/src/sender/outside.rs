@@ -162,14 +162,14 @@ impl Sender {
         self.topics.get(&topic).map(|view| (view.name.clone(), view.id)).unwrap_or_default()
     }
 
-    /// Whether a request can be sent to the broker now, or what to wait for.
-    pub(super) fn connect(&mut self, id: BrokerId, now: Instant) -> Result<(), Wait> {
+    /// The connection over which a request can be sent to the broker now, or what to wait for.
+    pub(super) fn connect(&mut self, id: BrokerId, now: Instant) -> Result<Connection, Wait> {
         let broker = self.brokers.entry(id).or_default();
         if broker.in_flight >= REQUESTS_MAX {
             return Err(Wait::Event);
         }
-        if broker.connection.as_ref().is_some_and(Connection::is_open) {
-            return Ok(());
+        if let Some(open) = broker.connection.as_ref().filter(|connection| connection.is_open()) {
+            return Ok(open.clone());
         }
         broker.connection = None;
         if broker.in_flight > 0 {

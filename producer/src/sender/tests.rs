@@ -1,3 +1,5 @@
+//! A whole producer against a broker that plays a script, on a paused clock.
+
 use std::sync::Mutex;
 
 use millstream_client::fake::{self, Answer, Call, FakeBroker, NODE, PRODUCER_ID};

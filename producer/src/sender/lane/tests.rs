@@ -1,3 +1,5 @@
+//! Order, sequences and retries of one partition: verdicts in, batches out.
+
 use millstream_protocol::KStr;
 use millstream_protocol::records::{BatchBuilder, BatchView, Compression, NewRecord};
 
