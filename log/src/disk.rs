@@ -51,6 +51,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reads until `buffer` is full or the file ends; returns the bytes read.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// The same, but fails with `WouldBlock` where it would have to wait for the device.
+    fn try_read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// Writes all parts, one behind the other.
     fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
     /// Cuts the file.
@@ -65,4 +67,21 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn bring_in(&self, position: u64, bytes: usize) -> io::Result<()>;
     /// The system's own handle, where there is one: replies are sent from it without a copy.
     fn as_file(&self) -> Option<&Arc<File>>;
+}
+
+/// Whether a read may wait for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Waits,
+    /// Fails with `WouldBlock` instead.
+    Never,
+}
+
+impl Patience {
+    pub(crate) fn read_at(self, file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Self::Waits => file.read_at(buffer, position),
+            Self::Never => file.try_read_at(buffer, position),
+        }
+    }
 }

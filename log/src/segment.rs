@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_protocol::records::BatchHeader;
 
-use crate::disk::{Disk, DiskFile, IfMissing};
+use crate::disk::{Disk, DiskFile, IfMissing, Patience};
 use crate::ids::Offset;
 use crate::segment_list::Based;
 
@@ -76,6 +76,8 @@ pub(crate) struct Wanted {
     pub(crate) max_bytes: usize,
     /// Whether the first batch may exceed `max_bytes`.
     pub(crate) whole_first: bool,
+    /// Whether finding it may wait for the device.
+    pub(crate) patience: Patience,
 }
 
 /// A range of a segment's file.
@@ -218,9 +220,12 @@ impl Segment {
         let extent = self.extent();
         let limit = match wanted.below >= extent.end {
             true => extent.bytes,
-            false => self.locate(wanted.below, extent.bytes)?.map_or(extent.bytes, |found| found.position),
+            false => {
+                let behind = self.locate(wanted.below, extent.bytes, wanted.patience)?;
+                behind.map_or(extent.bytes, |found| found.position)
+            }
         };
-        let Some(first) = self.locate(wanted.from, extent.bytes)? else { return Ok(None) };
+        let Some(first) = self.locate(wanted.from, extent.bytes, wanted.patience)? else { return Ok(None) };
         if first.position >= limit {
             return Ok(None);
         }
@@ -244,7 +249,7 @@ impl Segment {
     }
 
     /// The first batch that ends at or behind `offset`.
-    fn locate(&self, offset: Offset, end: u64) -> Result<Option<Found>, WalkError> {
+    fn locate(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, WalkError> {
         let target = u32::try_from((offset.get() - self.base.get()).max(0)).unwrap_or(u32::MAX);
         if let Some(found) = self.recent.get().and_then(|recent| recent.holding(target)) {
             // The newest batch has no successor: it ends where the segment does.
@@ -257,10 +262,13 @@ impl Segment {
             }
             return Ok(None);
         }
-        match self.search(offset, end) {
+        match self.search(offset, end, patience) {
+            Err(SearchError::IndexIsWrong) if patience == Patience::Never => {
+                Err(WalkError::Io(io::ErrorKind::WouldBlock.into()))
+            }
             Err(SearchError::IndexIsWrong) => {
                 self.index.rebuild(self)?;
-                self.search(offset, end).or_else(|error| match error {
+                self.search(offset, end, patience).or_else(|error| match error {
                     SearchError::Walk(error) => Err(error),
                     SearchError::IndexIsWrong => self.walk_to(offset, 0, end),
                 })
@@ -271,10 +279,10 @@ impl Segment {
     }
 
     /// Looks up the index and walks from there, and notices when the index does not fit the log.
-    fn search(&self, offset: Offset, end: u64) -> Result<Option<Found>, SearchError> {
-        let entry = self.index.floor(self, offset)?;
+    fn search(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, SearchError> {
+        let entry = self.index.floor(self, offset, patience)?;
         let start = entry.map_or(0, |entry| u64::from(entry.position));
-        let mut walk = HeaderWalk::new(&**self.file()?, start..end);
+        let mut walk = HeaderWalk::new(&**self.file()?, start..end).with(patience);
         let mut at_entry = entry;
         loop {
             let (position, header) = match walk.next() {
@@ -319,7 +327,7 @@ impl Segment {
     /// Where the first batch that ends at or behind `offset` lies; the end of the segment if there is none.
     pub(crate) fn position_of(&self, offset: Offset) -> Result<u64, WalkError> {
         let extent = self.extent();
-        Ok(self.locate(offset, extent.bytes)?.map_or(extent.bytes, |found| found.position))
+        Ok(self.locate(offset, extent.bytes, Patience::Waits)?.map_or(extent.bytes, |found| found.position))
     }
 
     /// Makes the batches durable.

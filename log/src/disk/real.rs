@@ -74,6 +74,25 @@ impl DiskFile for RealFile {
         Ok(filled)
     }
 
+    fn try_read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
+            let at = position + filled as u64;
+            match rustix::io::preadv2(&*self.file, &mut parts, at, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(rustix::io::Errno::INTR) => {}
+                // A file system that does not know the flag is read as it always was.
+                Err(rustix::io::Errno::OPNOTSUPP) => {
+                    return Ok(filled + self.read_at(&mut buffer[filled..], at)?);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(filled)
+    }
+
     fn write_at(&self, mut parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut written = 0;
         while !parts.is_empty() {

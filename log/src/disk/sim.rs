@@ -82,6 +82,7 @@ struct World {
     failing_sync: Option<u64>,
     failing_write: Option<u64>,
     syncs_lie: bool,
+    is_cold: bool,
 }
 
 impl Default for SimDisk {
@@ -105,6 +106,7 @@ impl SimDisk {
             failing_sync: None,
             failing_write: None,
             syncs_lie: false,
+            is_cold: false,
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -179,6 +181,11 @@ impl SimDisk {
     /// Syncs do nothing and report success: a fault to show that a test would notice.
     pub fn make_syncs_lie(&self) {
         self.world.lock().syncs_lie = true;
+    }
+
+    /// From now on nothing is in memory: reads that must not wait fail.
+    pub fn chill(&self) {
+        self.world.lock().is_cold = true;
     }
 
     /// The bytes of a file as the process sees them.
@@ -394,6 +401,13 @@ impl DiskFile for SimFile {
             buffer[..bytes].copy_from_slice(&content[from..from + bytes]);
             Ok(bytes)
         })
+    }
+
+    fn try_read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        match self.with(|world| Ok(world.is_cold))? {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.read_at(buffer, position),
+        }
     }
 
     fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {

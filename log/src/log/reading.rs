@@ -8,7 +8,7 @@ use bytes::Bytes;
 use millstream_protocol::{Chunk, FileSlice};
 
 use super::{Log, ReadError};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, Patience};
 use crate::ids::Offset;
 use crate::segment::{FileKind, Segment, Slice, TimestampedOffset, WalkError, Wanted};
 use crate::segment_list::Based;
@@ -69,6 +69,24 @@ impl Log {
     /// # Errors
     /// When the offset is not in the log, or its bytes cannot be read.
     pub fn read(&self, from: ReadFrom) -> Result<ReadSlice, ReadError> {
+        self.find(from, Patience::Waits)
+    }
+
+    /// The same without waiting: `None` if finding the batches would have to wait for the device, or for an
+    /// index to be rebuilt; then `read` has to be called where blocking is allowed. Says nothing of the
+    /// batches themselves, see [`ReadSlice::is_resident`].
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn try_read(&self, from: ReadFrom) -> Result<Option<ReadSlice>, ReadError> {
+        match self.find(from, Patience::Never) {
+            Ok(slice) => Ok(Some(slice)),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn find(&self, from: ReadFrom, patience: Patience) -> Result<ReadSlice, ReadError> {
         if self.tail.is_closed() {
             return Err(ReadError::Closed);
         }
@@ -86,6 +104,7 @@ impl Log {
             below: offsets.high_watermark,
             max_bytes: from.max_bytes,
             whole_first: from.first_batch == FirstBatch::Whole,
+            patience,
         };
         let mut segment = self.segments.holding(from.offset);
         while let Some(here) = segment {

@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use parking_lot::Mutex;
 
 use super::{FileKind, HeaderWalk, Placed, Segment, WalkError};
-use crate::disk::{DiskFile, IfMissing};
+use crate::disk::{DiskFile, IfMissing, Patience};
 use crate::ids::Offset;
 use crate::partition::NO_TIMESTAMP;
 
@@ -248,7 +248,12 @@ impl SegmentIndex {
     }
 
     /// The last entry at or below `offset`.
-    pub(super) fn floor(&self, segment: &Segment, offset: Offset) -> io::Result<Option<OffsetEntry>> {
+    pub(super) fn floor(
+        &self,
+        segment: &Segment,
+        offset: Offset,
+        patience: Patience,
+    ) -> io::Result<Option<OffsetEntry>> {
         let target = u32::try_from((offset.get() - self.base.get()).max(0)).unwrap_or(u32::MAX);
         let on_disk = {
             let entries = self.entries.lock();
@@ -262,7 +267,7 @@ impl SegmentIndex {
             return Ok(None);
         }
         let file = self.files.lock().get(segment, FileKind::Index)?;
-        floor_on_disk(&*file, on_disk, |bytes| {
+        floor_on_disk(&*file, on_disk, patience, |bytes| {
             let entry = OffsetEntry::decode(bytes);
             (entry.offset <= target).then_some(entry)
         })
@@ -282,7 +287,7 @@ impl SegmentIndex {
             return Ok(None);
         }
         let file = self.files.lock().get(segment, FileKind::TimeIndex)?;
-        floor_on_disk(&*file, on_disk, |bytes| {
+        floor_on_disk(&*file, on_disk, Patience::Waits, |bytes| {
             let entry = TimeEntry::decode(bytes);
             (entry.timestamp <= timestamp).then_some(entry)
         })
@@ -433,20 +438,21 @@ impl SegmentIndex {
 fn floor_on_disk<const BYTES: usize, E>(
     file: &dyn DiskFile,
     count: u32,
+    patience: Patience,
     pick: impl Fn(&[u8; BYTES]) -> Option<E>,
 ) -> io::Result<Option<E>> {
     let (mut low, mut high) = (0, count);
     while high - low > PAGE_ENTRIES {
         let middle = low + (high - low) / 2;
         let mut bytes = [0; BYTES];
-        let whole = file.read_at(&mut bytes, u64::from(middle) * BYTES as u64)? == BYTES;
+        let whole = patience.read_at(file, &mut bytes, u64::from(middle) * BYTES as u64)? == BYTES;
         match whole && pick(&bytes).is_some() {
             true => low = middle,
             false => high = middle,
         }
     }
     let mut page = vec![0; (high - low) as usize * BYTES];
-    let read = file.read_at(&mut page, u64::from(low) * BYTES as u64)?;
+    let read = patience.read_at(file, &mut page, u64::from(low) * BYTES as u64)?;
     let (entries, _) = page[..read].as_chunks::<BYTES>();
     let behind = entries.partition_point(|bytes| pick(bytes).is_some());
     Ok(behind.checked_sub(1).and_then(|at| pick(&entries[at])))

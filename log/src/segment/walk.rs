@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use millstream_protocol::records::{BatchHeader, HEADER_BYTES};
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, Patience};
 
 /// What is read at a time: many headers where batches are small, no more than a page or two where they are
 /// large.
@@ -28,11 +28,17 @@ pub(crate) struct HeaderWalk<'a> {
     rest: Range<u64>,
     window: Vec<u8>,
     window_at: u64,
+    patience: Patience,
 }
 
 impl<'a> HeaderWalk<'a> {
     pub(crate) fn new(file: &'a dyn DiskFile, range: Range<u64>) -> Self {
-        Self { file, window: Vec::new(), window_at: range.start, rest: range }
+        Self { file, window: Vec::new(), window_at: range.start, rest: range, patience: Patience::Waits }
+    }
+
+    /// The same, with this patience.
+    pub(crate) fn with(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// The next batch and where it lies.
@@ -59,7 +65,7 @@ impl<'a> HeaderWalk<'a> {
             let left = self.rest.end - self.rest.start;
             let bytes = usize::try_from(left).map_or(WINDOW_BYTES, |left| left.min(WINDOW_BYTES));
             self.window.resize(bytes, 0);
-            let read = self.file.read_at(&mut self.window, self.rest.start)?;
+            let read = self.patience.read_at(self.file, &mut self.window, self.rest.start)?;
             self.window.truncate(read);
             self.window_at = self.rest.start;
         }

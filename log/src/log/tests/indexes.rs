@@ -143,3 +143,29 @@ fn an_index_of_many_pages_finds_every_offset() {
     }
     assert!(log.segments.all()[0].index().may_be_rebuilt(), "no lookup found it wanting");
 }
+
+#[test]
+fn a_read_that_must_not_wait_says_so_and_the_tail_needs_no_disk() {
+    let rig = closed();
+    let log = rig.open();
+    assert_eq!(log.try_read(from(3)).unwrap().unwrap().bytes, log.read(from(3)).unwrap().bytes);
+    rig.disk.chill();
+    assert!(log.try_read(from(3)).unwrap().is_none());
+    assert!(log.read(from(3)).unwrap().bytes > 0);
+    written(&log, &[b"new"]);
+    assert!(log.try_read(from(40)).unwrap().unwrap().bytes > 0, "it was written a moment ago");
+    assert!(log.try_read(from(41)).unwrap().unwrap().records.is_none());
+    assert!(matches!(log.try_read(from(42)), Err(ReadError::OutOfRange { .. })));
+}
+
+#[test]
+fn a_read_that_must_not_wait_rebuilds_nothing() {
+    let rig = closed();
+    for name in rig.names().iter().filter(|name| name.ends_with(".index")) {
+        rig.disk.overwrite(&Rig::file(name), &[0xff; 24]);
+    }
+    let log = rig.open();
+    assert!(log.try_read(from(10)).unwrap().is_none());
+    assert!(log.read(from(10)).unwrap().bytes > 0);
+    assert!(log.try_read(from(10)).unwrap().is_some(), "it was rebuilt meanwhile");
+}
