@@ -16,3 +16,6 @@ mod wire_errors;
 
 /// Kafka's "no offset", "no timestamp".
 const NONE: i64 = -1;
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use millstream_protocol::messages::produce_response::{
 };
 use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
 use millstream_protocol::records::{self, BatchView, Compression, TimestampType, Validated};
-use millstream_protocol::{ErrorCode, KStr};
+use millstream_protocol::{ErrorCode, KStr, Uuid};
 use tokio::sync::oneshot;
 
 use super::NONE;
@@ -91,8 +91,11 @@ enum Pending {
 }
 
 struct PendingTopic {
+    /// Name and id as the client gave them, one of the two.
     name: KStr,
-    topic_id: millstream_protocol::Uuid,
+    topic_id: Uuid,
+    /// The topic's id, if it exists.
+    found: Option<Uuid>,
     partitions: Vec<(i32, Pending)>,
 }
 
@@ -121,7 +124,8 @@ fn append_topic(call: &Call, snapshot: &Snapshot, data: TopicProduceData, acks: 
             (index, pending)
         })
         .collect();
-    PendingTopic { name: data.name, topic_id: data.topic_id, partitions }
+    let found = topic.map(|topic| topic.id);
+    PendingTopic { name: data.name, topic_id: data.topic_id, found, partitions }
 }
 
 fn append_partition(
@@ -346,7 +350,7 @@ impl PendingReply {
                     let mut response = partition_response(index, result);
                     if response.error_code == ErrorCode::NotLeaderOrFollower.code() && call.version >= 10 {
                         led_elsewhere = true;
-                        let now = call.node.view.leadership(topic.topic_id, index);
+                        let now = call.node.view.leadership(topic.found.unwrap_or_default(), index);
                         response.current_leader =
                             LeaderIdAndEpoch { leader_id: now.leader.0, leader_epoch: now.epoch.get() };
                     }

@@ -100,13 +100,13 @@ impl ClusterView for SingleNode {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use millstream_protocol::Uuid;
 
     /// Node 1 of two; node 2 leads every odd partition.
     #[derive(Debug)]
-    struct TwoNodes;
+    pub(crate) struct TwoNodes;
 
     impl ClusterView for TwoNodes {
         fn me(&self) -> NodeId {
@@ -119,7 +119,9 @@ mod tests {
             "two"
         }
         fn brokers(&self, _dialled: SocketAddr) -> Vec<Endpoint> {
-            Vec::new()
+            let endpoint =
+                |id: u16| Endpoint { node: NodeId(i32::from(id)), host: format!("n{id}"), port: 9000 + id };
+            vec![endpoint(1), endpoint(2)]
         }
         fn leadership(&self, _topic: Uuid, partition: i32) -> Leadership {
             Leadership { leader: NodeId(1 + partition % 2), epoch: LeaderEpoch::new(5) }
