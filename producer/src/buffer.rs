@@ -55,6 +55,8 @@ struct Queue {
     sealed: VecDeque<Gathering>,
     has_leader: bool,
     is_reported: bool,
+    /// Size of the last batch: the next one is likely to grow as large.
+    last_bytes: usize,
 }
 
 struct Topic {
@@ -165,7 +167,7 @@ impl Buffer {
             let outcome = Outcome::open(topic.name.clone(), partition as i32);
             state.unsettled.insert(state.next_id, outcome.clone());
             Gathering {
-                builder: BatchBuilder::new(self.settings.compression),
+                builder: BatchBuilder::with_capacity(self.settings.compression, queue.last_bytes),
                 outcome,
                 id: state.next_id,
                 born: Instant::now(),
@@ -248,7 +250,7 @@ impl Buffer {
         if due_at > now {
             return Due::Later(Some(due_at));
         }
-        let due = queue.open.take().map_or(Due::Nothing, Due::Now);
+        let due = queue.take_open().map_or(Due::Nothing, Due::Now);
         topic.move_on_from(place.1 as usize);
         due
     }
@@ -475,7 +477,14 @@ impl Queue {
     }
 
     fn seal(&mut self) {
-        self.sealed.extend(self.open.take());
+        let sealed = self.take_open();
+        self.sealed.extend(sealed);
+    }
+
+    fn take_open(&mut self) -> Option<Gathering> {
+        let taken = self.open.take();
+        self.last_bytes = taken.as_ref().map_or(0, |taken| taken.builder.size_in_bytes());
+        taken
     }
 }
 

@@ -461,3 +461,44 @@ async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
     writer.await.unwrap();
     assert_eq!(restarts, 3);
 }
+
+#[tokio::test]
+async fn calls_that_are_given_up_at_any_moment_lose_and_double_nothing() {
+    let seed = rand::rng().next_u64();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let peer = Peer::start();
+    let (client, topic) = peer.topic("given-up", 1).await;
+    let producer = Producer::builder(client.clone()).buffer_bytes(2_000).batch_bytes(500).build();
+    let mut accepted = Vec::new();
+    for n in 0..2_000 {
+        let value = format!("{n} {}", "x".repeat(random.random_range(0..400)));
+        let patience = Duration::from_micros(random.random_range(0..300));
+        let sent = tokio::time::timeout(patience, producer.send(Record::to(&topic).value(&value))).await;
+        if let Ok(sent) = sent {
+            drop(sent.unwrap());
+            accepted.push(value);
+        }
+    }
+    producer.flush().await.unwrap();
+    assert!((100..2_000).contains(&accepted.len()), "{} of 2000 were accepted", accepted.len());
+
+    let builder = Consumer::builder(client).assign(topic.as_str(), 0, StartAt::Beginning);
+    let mut consumer = builder.stop(StopAt::CurrentEnd).max_bytes(3_000).build().await.unwrap();
+    let mut read = Vec::new();
+    loop {
+        let patience = Duration::from_micros(random.random_range(0..300));
+        let polled = match random.random_bool(0.5) {
+            true => tokio::time::timeout(patience, consumer.poll()).await,
+            false => tokio::time::timeout(patience, consumer.next())
+                .await
+                .map(|next| next.map(|record| record.into_iter().collect())),
+        };
+        match polled {
+            Err(_) => continue,
+            Ok(records) if records.as_ref().unwrap().is_empty() => break,
+            Ok(records) => read.extend(records.unwrap().into_iter().map(|record| record.value.unwrap())),
+        }
+    }
+    assert_eq!(read, accepted, "seed {seed}");
+}
