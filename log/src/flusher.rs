@@ -2,7 +2,8 @@
 //!
 //! A log that needs flushing is queued once, however many wait for it; when its turn comes one `fdatasync`
 //! serves everybody who waited by then. Several threads because one `fdatasync` at a time leaves the
-//! device idle.
+//! device idle. Checkpoints, for which nobody waits, have a queue of their own: when those of a thousand
+//! logs come due together, an append must not wait for them all.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
@@ -24,8 +25,10 @@ pub(crate) enum Again {
 
 /// Something that can be made durable.
 pub(crate) trait Flush: Send + Sync + fmt::Debug {
-    /// Takes one turn; blocks on the disk.
+    /// Makes durable what somebody waits for; blocks on the disk.
     fn flush_turn(&self) -> Again;
+    /// Moves the durable point; blocks on the disk.
+    fn checkpoint_turn(&self);
     /// The time that was asked for has come.
     fn on_due(self: Arc<Self>);
 }
@@ -50,9 +53,29 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Arc<dyn Flush>>,
+    /// Logs for which somebody waits.
+    flushes: VecDeque<Arc<dyn Flush>>,
+    checkpoints: VecDeque<Arc<dyn Flush>>,
+    /// Flushes that were preferred to a checkpoint since the last one.
+    preferred: usize,
     timers: BinaryHeap<Timer>,
     stopping: bool,
+}
+
+/// Flushes are preferred, but every so many turns a checkpoint gets one too.
+const PREFERRED_MAX: usize = 8;
+
+impl State {
+    fn pop(&mut self) -> Option<Next> {
+        if (self.preferred < PREFERRED_MAX || self.checkpoints.is_empty())
+            && let Some(target) = self.flushes.pop_front()
+        {
+            self.preferred += 1;
+            return Some(Next::Flush(target));
+        }
+        self.preferred = 0;
+        self.checkpoints.pop_front().map(Next::Checkpoint)
+    }
 }
 
 /// Ordered so that the earliest is the largest, which is what the heap gives first.
@@ -109,13 +132,23 @@ impl Flusher {
         Arc::new(Self { shared: Arc::new(shared), threads: Mutex::default() })
     }
 
-    /// Queues a log. It must not be queued already.
-    pub(crate) fn schedule(&self, target: Arc<dyn Flush>) {
+    /// Queues a log for which somebody waits. It must not be queued for this already.
+    pub(crate) fn schedule_flush(&self, target: Arc<dyn Flush>) {
         if self.shared.inline {
             while target.flush_turn() == Again::Yes {}
             return;
         }
-        self.shared.state.lock().queue.push_back(target);
+        self.shared.state.lock().flushes.push_back(target);
+        self.shared.changed.notify_one();
+    }
+
+    /// Queues a log whose durable point has to move. It must not be queued for this already.
+    pub(crate) fn schedule_checkpoint(&self, target: Arc<dyn Flush>) {
+        if self.shared.inline {
+            target.checkpoint_turn();
+            return;
+        }
+        self.shared.state.lock().checkpoints.push_back(target);
         self.shared.changed.notify_one();
     }
 
@@ -161,6 +194,7 @@ impl Drop for Flusher {
 
 enum Next {
     Flush(Arc<dyn Flush>),
+    Checkpoint(Arc<dyn Flush>),
     Due(Weak<dyn Flush>),
     Stop,
 }
@@ -172,9 +206,10 @@ impl Shared {
                 Next::Flush(target) => {
                     if target.flush_turn() == Again::Yes {
                         // To the back: other logs wait too.
-                        self.state.lock().queue.push_back(target);
+                        self.state.lock().flushes.push_back(target);
                     }
                 }
+                Next::Checkpoint(target) => target.checkpoint_turn(),
                 Next::Due(target) => {
                     if let Some(target) = target.upgrade() {
                         target.on_due();
@@ -193,8 +228,8 @@ impl Shared {
                 let timer = state.timers.pop().expect("it was peeked at");
                 return Next::Due(timer.target);
             }
-            if let Some(target) = state.queue.pop_front() {
-                return Next::Flush(target);
+            if let Some(next) = state.pop() {
+                return next;
             }
             if state.stopping {
                 return Next::Stop;
@@ -204,5 +239,56 @@ impl Shared {
                 Some(due) => drop(self.changed.wait_until(&mut state, due)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Flush for Nothing {
+        fn flush_turn(&self) -> Again {
+            Again::No
+        }
+
+        fn checkpoint_turn(&self) {}
+
+        fn on_due(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn waiters_come_first_and_checkpoints_are_not_forgotten() {
+        let mut state = State::default();
+        for _ in 0..12 {
+            state.flushes.push_back(Arc::new(Nothing));
+        }
+        for _ in 0..3 {
+            state.checkpoints.push_back(Arc::new(Nothing));
+        }
+        let order: String = std::iter::from_fn(|| state.pop())
+            .map(|next| if matches!(next, Next::Flush(_)) { 'f' } else { 'c' })
+            .collect();
+        assert_eq!(order, "ffffffffcffffcc");
+    }
+
+    #[test]
+    fn what_is_done_once_for_a_folder_is_done_again_after_names_were_made_in_it() {
+        let flusher = Flusher::inline();
+        let mut syncs = 0;
+        let mut ask = |flusher: &Flusher, outcome: io::Result<()>| {
+            flusher.once_for(Path::new("/data"), || {
+                syncs += 1;
+                outcome
+            })
+        };
+        assert!(ask(&flusher, Err(io::Error::other("failed"))).is_err());
+        ask(&flusher, Ok(())).unwrap();
+        ask(&flusher, Ok(())).unwrap();
+        flusher.forget(Path::new("/data"));
+        ask(&flusher, Ok(())).unwrap();
+        assert_eq!(syncs, 3);
     }
 }

@@ -20,9 +20,10 @@ pub(super) struct Durability {
     point: Offset,
     /// Ordered by `until`.
     waiters: VecDeque<Settled>,
-    checkpoint_is_due: bool,
-    /// The flusher has this log in its queue, or is at it.
-    scheduled: bool,
+    /// The flusher has this log in its queue of those that somebody waits for, or is at it.
+    flush_scheduled: bool,
+    /// The same for its other queue.
+    checkpoint_scheduled: bool,
     /// What describes the log as it was then.
     saved: Option<Saved>,
 }
@@ -32,21 +33,14 @@ const FOLDERS_OF_A_LOG: usize = 4;
 
 impl Durability {
     pub(super) fn at(point: Offset, saved: Option<Saved>) -> Self {
-        Self { point, waiters: VecDeque::new(), checkpoint_is_due: false, scheduled: false, saved }
+        let waiters = VecDeque::new();
+        Self { point, waiters, flush_scheduled: false, checkpoint_scheduled: false, saved }
     }
 
     /// The log was cut at `end`.
     pub(super) fn cut(&mut self, end: Offset) {
         self.point = self.point.min(end);
         self.saved = None;
-    }
-
-    /// Whether the log has to be handed to the flusher.
-    fn must_schedule(&mut self) -> bool {
-        let work = !self.waiters.is_empty() || self.checkpoint_is_due;
-        let schedule = work && !self.scheduled;
-        self.scheduled |= work;
-        schedule
     }
 }
 
@@ -98,12 +92,12 @@ impl Log {
                     durability.waiters.insert(behind, one);
                 }
             }
-            durability.must_schedule()
+            !durability.waiters.is_empty() && !std::mem::replace(&mut durability.flush_scheduled, true)
         };
         answer(ready);
         self.refuse(failed);
         if must_schedule {
-            self.flusher.schedule(self.as_flush());
+            self.flusher.schedule_flush(self.as_flush());
         }
     }
 
@@ -122,13 +116,9 @@ impl Log {
 
     /// Has the flusher move the durable point.
     pub(super) fn request_checkpoint(self: &Arc<Self>) {
-        let must_schedule = {
-            let mut durability = self.durability.lock();
-            durability.checkpoint_is_due = true;
-            durability.must_schedule()
-        };
-        if must_schedule {
-            self.flusher.schedule(self.as_flush());
+        let scheduled = std::mem::replace(&mut self.durability.lock().checkpoint_scheduled, true);
+        if !scheduled {
+            self.flusher.schedule_checkpoint(self.as_flush());
         }
     }
 
@@ -303,19 +293,22 @@ impl Log {
 
 impl Flush for Log {
     fn flush_turn(&self) -> Again {
-        let checkpoint_is_due = std::mem::take(&mut self.durability.lock().checkpoint_is_due);
-        let flushed = if checkpoint_is_due { self.checkpoint() } else { self.flush() };
-        if flushed.is_err() && self.takes_writes().is_err() {
+        if self.flush().is_err() {
             self.fail_waiters();
         }
         let mut durability = self.durability.lock();
-        match durability.waiters.is_empty() && !durability.checkpoint_is_due {
-            true => {
-                durability.scheduled = false;
-                Again::No
-            }
-            false => Again::Yes,
+        durability.flush_scheduled = !durability.waiters.is_empty();
+        match durability.flush_scheduled {
+            true => Again::Yes,
+            false => Again::No,
         }
+    }
+
+    fn checkpoint_turn(&self) {
+        // Whoever asks from here on needs another one.
+        self.durability.lock().checkpoint_scheduled = false;
+        // A failure was noted, or logged, where it happened.
+        let _ = self.checkpoint();
     }
 
     fn on_due(self: Arc<Self>) {
