@@ -86,11 +86,23 @@ fn cut_off_frames_are_errors_or_shorter_but_never_whole() {
 
 #[test]
 fn frames_may_follow_each_other() {
-    for codec in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+    for codec in [Compression::Gzip, Compression::Zstd] {
         let mut frames = frame(codec, b"one ");
         frames.extend_from_slice(&frame(codec, b"two"));
         assert_eq!(decompressed(codec, &frames, LIMIT), Ok(b"one two".to_vec()), "{codec}");
     }
+}
+
+#[test]
+fn lz4_that_the_java_client_cannot_read_is_refused() {
+    let two = frame(Compression::Lz4, b"frame").repeat(2);
+    let error = decompressed(Compression::Lz4, &two, LIMIT).unwrap_err();
+    assert!(error.to_string().contains("bytes follow the frame"), "{error}");
+    let linked = FrameInfo::new().block_mode(BlockMode::Linked).block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(linked, Vec::new());
+    encoder.write_all(&text(200_000)).unwrap();
+    let error = decompressed(Compression::Lz4, &encoder.finish().unwrap(), LIMIT).unwrap_err();
+    assert!(error.to_string().contains("linked"), "{error}");
 }
 
 #[test]
@@ -109,11 +121,11 @@ fn a_snappy_block_cannot_announce_more_than_it_can_hold() {
 }
 
 #[test]
-fn lz4_frames_with_linked_blocks_and_checksums_are_read() {
+fn lz4_frames_with_checksums_and_a_size_are_read() {
     let body = text(200_000);
     let info = FrameInfo::new()
-        .block_mode(BlockMode::Linked)
-        .block_size(BlockSize::Max64KB)
+        .block_mode(BlockMode::Independent)
+        .block_size(BlockSize::Max256KB)
         .block_checksums(true)
         .content_checksum(true)
         .content_size(Some(body.len() as u64));
