@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Apache Kafka in the foreground, one node, from the jars that setup.sh fetched: apache-kafka.sh PORT FOLDER [KEY=VALUE...]
 set -euo pipefail
-jars=${MILLSTREAM_FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}/jars
+jars=${FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}/jars
 port=$1 folder=$2
 shift 2
 mkdir -p "$folder"

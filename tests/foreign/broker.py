@@ -20,8 +20,8 @@ ROOT = HERE.parent.parent
 
 
 def millstream_binary():
-    """The release binary, or the one that MILLSTREAM_BIN names."""
-    return os.environ.get("MILLSTREAM_BIN", str(ROOT / "target" / "release" / "millstream"))
+    """The release binary, or the one that FOREIGN_MILLSTREAM names."""
+    return os.environ.get("FOREIGN_MILLSTREAM", str(ROOT / "target" / "release" / "millstream"))
 
 
 def free_port():

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the foreign-client checks need, once: Debian packages, a Python environment, Kafka's jars, and librdkafka with
-# its tests. Everything but the Debian packages goes to ~/.cache/millstream/foreign (MILLSTREAM_FOREIGN_CACHE). Safe to repeat.
+# its tests. Everything but the Debian packages goes to ~/.cache/millstream/foreign (FOREIGN_CACHE). Safe to repeat.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-cache=${MILLSTREAM_FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}
+cache=${FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}
 mkdir -p "$cache"
 
 # done_for NAME INPUT...: whether NAME was made from exactly these inputs (a file's content, or a plain word).

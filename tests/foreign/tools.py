@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-CACHE = pathlib.Path(os.environ.get("MILLSTREAM_FOREIGN_CACHE", pathlib.Path.home() / ".cache" / "millstream" / "foreign"))
+CACHE = pathlib.Path(os.environ.get("FOREIGN_CACHE", pathlib.Path.home() / ".cache" / "millstream" / "foreign"))
 PYTHON = str(CACHE / "venv" / "bin" / "python")
 JARS = str(CACHE / "jars" / "*")
 CLASSES = str(CACHE / "classes")

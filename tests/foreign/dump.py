@@ -1,0 +1,87 @@
+"""Kafka's own DumpLogSegments reads our segment and index files and finds nothing wrong with them.
+
+The files come from a broker with small segments, so that there are several; one kill and one graceful stop lie between, so that
+recovered, rebuilt and cleanly closed files are all among them.
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import corpus
+from broker import add_broker_option, running
+from clients import CODECS, PRODUCERS
+from tools import java
+
+SETTINGS = {"num.partitions": 1, "log.segment.bytes": 1 << 20}
+TOPIC = "dumped"
+# What the tool prints when it finds an index that contradicts its log, or a batch that is damaged.
+COMPLAINTS = r"(?i)mismatch|out of order|isvalid: false|corrupt|invalid|is followed by|exception|could not|truncat"
+# It expects each file to begin at offset 0, whatever its name is; that one line says nothing.
+FIRST_OFFSET = "-1 is followed by"
+
+
+def dump(files, *options):
+    """Runs the tool over these files; answers what it said, on both outputs."""
+    command = java("org.apache.kafka.tools.DumpLogSegments", *options, "--files", ",".join(map(str, files)))
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True, errors="replace")
+    said = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("SLF4J"))
+    if done.returncode != 0:
+        raise SystemExit(f"DumpLogSegments ended with {done.returncode}:\n{said[-3000:]}")
+    return said
+
+
+def complaints(said):
+    """Lines in which the tool complains; `isvalid: true` is not one of them."""
+    lines = (line for line in said.splitlines() if "| offset:" not in line and FIRST_OFFSET not in line)
+    return [line for line in lines if re.search(COMPLAINTS, line.replace("isvalid: true", ""))]
+
+
+def fill(broker, path):
+    """Two rounds of every codec, one before a kill and one after it, then a graceful stop; answers how often it sent the file."""
+    for _round in range(2):
+        for codec in CODECS:
+            command = PRODUCERS["kcat"](broker.address, TOPIC, codec, str(path))
+            # Small batches, so that the sparse indexes get entries.
+            command[1:1] = ["-X", "batch.num.messages=20"]
+            subprocess.run(command, check=True, timeout=120)
+        if _round == 0:
+            broker.kill()
+            broker.start()
+    broker.stop()
+    return 2 * len(CODECS)
+
+
+def main():
+    """Fills a topic, dumps all its files, counts the records."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_broker_option(parser)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, running(options.broker, SETTINGS) as broker:
+        path = pathlib.Path(folder) / "corpus"
+        _, count, _ = corpus.write(path, megabytes=2)
+        expected = count * fill(broker, path)
+        logs = sorted(log for log in broker.segments() if TOPIC in str(log) or broker.kind == "millstream")
+        indexes = sorted(index for log in logs for suffix in (".index", ".timeindex") if (index := log.with_suffix(suffix)).exists())
+        said = dump([*logs, *indexes], "--deep-iteration")
+        sane = dump(indexes, "--index-sanity-check")
+    records = len(re.findall(r"^\s*\| offset:", said, re.M))
+    batches = len(re.findall(r"^baseOffset:", said, re.M))
+    entries = len(re.findall(r"^(?:offset: \d+ position:|timestamp: \d+ offset:)", said, re.M))
+    passed = sane.count("passed sanity check") + len(re.findall(r"index is empty\.$", sane, re.M))
+    wrong = complaints(said) + complaints(sane)
+    for line in wrong[:20]:
+        print(f"WRONG {line[:300]}")
+    print(
+        f"dump: {len(logs)} segments, {batches} batches, {records} records (sent {expected}), "
+        f"{len(indexes)} indexes with {entries} entries, {passed} passed the sanity check, {len(wrong)} complaints"
+    )
+    good = not wrong and records == expected and passed == len(indexes) and len(logs) > 3 and len(indexes) == 2 * len(logs)
+    sys.exit(0 if good and entries > 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
