@@ -4,9 +4,9 @@
 //! leader epoch is checked. 12: flexible, and the last fetched epoch tells a diverging log. 13: topics by id.
 //! 16: where the leader is now.
 //!
-//! Nothing is copied: a reply holds slices of segment files. Data that is not in memory is brought in on
-//! the control plane first, so that a cold reader never stalls a data worker. Parked requests live in
-//! `fetch/long_poll.rs`.
+//! Nothing is copied: a reply holds slices of segment files. What is not in memory, be it records or the index
+//! that leads to them, is looked up and brought in on the control plane, so that a cold reader never stalls a
+//! data worker. `fetch/long_poll.rs` has the requests that cannot be answered at once.
 
 mod long_poll;
 
@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_log::{FirstBatch, LeaderEpoch, Log, Offset, ReadFrom, ReadSlice};
+use millstream_log::{FirstBatch, LeaderEpoch, Log, Offset, ReadError, ReadFrom, ReadSlice};
 use millstream_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
@@ -46,16 +46,9 @@ impl Handler for Fetch {
         };
         let limits = Limits::new(&request, call.node.settings.fetch_bytes_max);
         let fetch = Fetching { call, context, wanted, limits };
-        let read = fetch.read();
-        if !fetch.is_enough(&read) {
-            return Answer::Later(Box::pin(long_poll::wait(fetch, read)));
-        }
-        match read.is_resident() {
-            true => Answer::Now(fetch.reply(read)),
-            false => Answer::Later(Box::pin(async move {
-                let read = read.bring_in(&fetch.call).await;
-                fetch.reply(read)
-            })),
+        match fetch.try_look() {
+            Some(look) if fetch.is_enough(&look) => Answer::Now(fetch.reply(look)),
+            look => Answer::Later(Box::pin(long_poll::wait(fetch, look))),
         }
     }
 }
@@ -130,60 +123,80 @@ impl Partition {
 }
 
 /// What one look at all wanted partitions found, in the order of the request.
-struct Read {
+struct Look {
     partitions: Vec<Partition>,
 }
 
-impl Read {
-    fn is_resident(&self) -> bool {
-        let mut slices = self.partitions.iter().filter_map(|partition| partition.slice.as_ref());
-        slices.all(ReadSlice::is_resident)
-    }
+/// Why a partition gives nothing.
+enum Miss {
+    Refused(ErrorCode),
+    /// The device would have to be waited for.
+    Cold,
+}
 
-    /// Waits for the device, away from the data plane.
-    async fn bring_in(mut self, call: &Call) -> Self {
-        let work = move || {
-            for partition in &mut self.partitions {
-                let brought = partition.slice.as_ref().filter(|slice| !slice.is_resident());
-                if let Some(Err(error)) = brought.map(ReadSlice::bring_in) {
-                    let index = partition.wanted.key.partition;
-                    tracing::error!(partition = index, %error, "records cannot be read from the disk");
-                    *partition = Partition::failed(partition.wanted.clone(), ErrorCode::KafkaStorageError);
-                }
-            }
-            self
-        };
-        call.node.control.spawn_blocking(work).await.expect("reading does not panic")
+impl From<ErrorCode> for Miss {
+    fn from(code: ErrorCode) -> Self {
+        Self::Refused(code)
     }
 }
 
+/// How a log is asked: with or without waiting for the device.
+type Ask = fn(&Log, ReadFrom) -> Result<Option<ReadSlice>, ReadError>;
+
 impl Fetching {
-    /// Looks at each wanted partition once. The first one that has anything gives its first batch whole.
-    fn read(&self) -> Read {
+    /// Looks at each wanted partition once. `None` if the device would have to be waited for.
+    fn try_look(&self) -> Option<Look> {
+        let look = self.look_with(Log::try_read)?;
+        let mut slices = look.partitions.iter().filter_map(|partition| partition.slice.as_ref());
+        slices.all(ReadSlice::is_resident).then_some(look)
+    }
+
+    /// The same, but waits for the device, and brings into memory what was found. Blocks.
+    fn look(&self) -> Look {
+        let look = self.look_with(|log, from| log.read(from).map(Some));
+        let mut look = look.expect("who waits is never told that it is cold");
+        for partition in &mut look.partitions {
+            let cold = partition.slice.as_ref().filter(|slice| !slice.is_resident());
+            if let Some(Err(error)) = cold.map(ReadSlice::bring_in) {
+                let index = partition.wanted.key.partition;
+                tracing::error!(partition = index, %error, "records cannot be read from the disk");
+                *partition = Partition::failed(partition.wanted.clone(), ErrorCode::KafkaStorageError);
+            }
+        }
+        look
+    }
+
+    /// The first partition that has anything gives its first batch whole.
+    fn look_with(&self, ask: Ask) -> Option<Look> {
         let snapshot = self.call.node.topics.snapshot();
         let mut room = self.limits.max_bytes;
         let mut first_batch = FirstBatch::Whole;
         let mut partitions = Vec::with_capacity(self.wanted.len());
         for wanted in &self.wanted {
-            let partition = self
-                .read_partition(&snapshot, wanted, room, first_batch)
-                .unwrap_or_else(|code| Partition::failed(wanted.clone(), code));
+            let offset = Offset::new(wanted.fetch_offset);
+            let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(room);
+            let from = ReadFrom { offset, max_bytes, first_batch };
+            let partition = match self.look_at(&snapshot, wanted, from, ask) {
+                Ok(partition) => partition,
+                Err(Miss::Refused(code)) => Partition::failed(wanted.clone(), code),
+                Err(Miss::Cold) => return None,
+            };
             if partition.bytes() > 0 {
                 room = room.saturating_sub(partition.bytes());
                 first_batch = FirstBatch::IfItFits;
             }
             partitions.push(partition);
         }
-        Read { partitions }
+        Some(Look { partitions })
     }
 
-    fn read_partition(
+    fn look_at(
         &self,
         snapshot: &Snapshot,
         wanted: &Wanted,
-        room: usize,
-        first_batch: FirstBatch,
-    ) -> Result<Partition, ErrorCode> {
+        from: ReadFrom,
+        ask: Ask,
+    ) -> Result<Partition, Miss> {
         let key = &wanted.key;
         let topic = match self.call.version {
             ..=12 => snapshot.named(&key.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?,
@@ -198,14 +211,11 @@ impl Fetching {
         let slice = match diverging {
             Some(_) => None,
             None => {
-                let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(room);
-                let offset = Offset::new(wanted.fetch_offset);
-                let read = log.read(ReadFrom { offset, max_bytes, first_batch });
-                let slice = read.map_err(|error| {
+                let found = ask(log, from).map_err(|error| {
                     tracing::debug!(topic = &*topic.name, partition = key.partition, %error, "a Fetch failed");
                     code_for_read(&error)
                 })?;
-                Some(slice)
+                Some(found.ok_or(Miss::Cold)?)
             }
         };
         if slice.as_ref().is_some_and(|slice| slice.bytes > 0) {
@@ -223,9 +233,9 @@ impl Fetching {
     }
 
     /// Whether this may be answered without waiting for more.
-    fn is_enough(&self, read: &Read) -> bool {
+    fn is_enough(&self, look: &Look) -> bool {
         let Some(deadline) = self.limits.deadline else { return true };
-        let partitions = &read.partitions;
+        let partitions = &look.partitions;
         let bytes: usize = partitions.iter().map(Partition::bytes).sum();
         partitions.is_empty()
             || bytes >= self.limits.min_bytes
@@ -234,9 +244,9 @@ impl Fetching {
             || Instant::now() >= deadline
     }
 
-    fn reply(self, read: Read) -> FetchResponse {
+    fn reply(self, look: Look) -> FetchResponse {
         let Self { call, context, limits, .. } = self;
-        let mut partitions = read.partitions;
+        let mut partitions = look.partitions;
         let sessions = &call.node.fetch_sessions;
         let session_id = sessions.finish(context, &mut partitions, Instant::now(), Partition::found);
         let mut response = FetchResponse { session_id, ..Default::default() };
