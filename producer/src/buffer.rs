@@ -59,8 +59,16 @@ struct Queue {
     last_bytes: usize,
 }
 
+/// The outcome of a batch, and how many parts of it are open.
+struct Unsettled {
+    outcome: Arc<Outcome>,
+    parts: usize,
+}
+
 struct Topic {
     name: KStr,
+    /// A batch that has grown to this size leaves. Lowered when the broker finds one too large.
+    batch_bytes: usize,
     queues: Vec<Queue>,
     /// Where records without a key go until that batch leaves.
     sticky: usize,
@@ -73,7 +81,7 @@ struct State {
     /// Partitions that got a batch, or a full one, since the sender last looked.
     news: Vec<Place>,
     /// Every batch that is not settled, by age.
-    unsettled: BTreeMap<u64, Arc<Outcome>>,
+    unsettled: BTreeMap<u64, Unsettled>,
     next_id: u64,
     is_closed: bool,
     failed: u64,
@@ -153,19 +161,19 @@ impl Buffer {
         let topic = &mut state.topics[place];
         let mut partition = topic.choose(record)?;
         let mut sealed = None;
-        if topic.queues[partition].seal_if_full(new, self.settings.batch_bytes) {
+        if topic.queues[partition].seal_if_full(new, topic.batch_bytes) {
             sealed = Some(partition);
             topic.move_on_from(partition);
             // Without a key, this record is the first for the next partition.
             partition = topic.choose(record)?;
         }
         let queue = &mut topic.queues[partition];
-        let mut has_news = queue.seal_if_full(new, self.settings.batch_bytes);
+        let mut has_news = queue.seal_if_full(new, topic.batch_bytes);
         let gathering = queue.open.get_or_insert_with(|| {
             has_news = true;
             state.next_id += 1;
             let outcome = Outcome::open(topic.name.clone(), partition as i32);
-            state.unsettled.insert(state.next_id, outcome.clone());
+            state.unsettled.insert(state.next_id, Unsettled { outcome: outcome.clone(), parts: 1 });
             Gathering {
                 builder: BatchBuilder::with_capacity(self.settings.compression, queue.last_bytes),
                 outcome,
@@ -181,7 +189,7 @@ impl Buffer {
         state.stats.buffered_records += 1;
         state.stats.buffered_bytes += bytes as u64;
         let delivery = Delivery::new(gathering.outcome.clone(), index, new.timestamp);
-        if gathering.builder.size_in_bytes() >= self.settings.batch_bytes {
+        if gathering.builder.size_in_bytes() >= topic.batch_bytes {
             queue.seal();
             topic.move_on_from(partition);
             has_news = true;
@@ -201,7 +209,8 @@ impl Buffer {
         let place = *state.by_name.entry(metadata.name.clone()).or_insert_with(|| {
             // Producers that start together should not all begin with partition 0.
             let sticky = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) as usize;
-            state.topics.push(Topic { name: metadata.name.clone(), queues: Vec::new(), sticky });
+            let batch_bytes = self.settings.batch_bytes;
+            state.topics.push(Topic { name: metadata.name.clone(), batch_bytes, queues: Vec::new(), sticky });
             state.topics.len() - 1
         });
         let topic = &mut state.topics[place];
@@ -280,7 +289,7 @@ impl Buffer {
         let mut state = self.lock();
         // Counted before anybody can see it: a flush that returns has counted all it waited for.
         let told = outcome.settle(result);
-        state.unsettled.remove(&held.id);
+        state.settle_part(held.id);
         state.stats.buffered_records -= held.records;
         state.stats.buffered_bytes -= held.room as u64;
         if told.is_news() {
@@ -295,6 +304,17 @@ impl Buffer {
         drop(state);
         told.wake();
         self.room.add_permits(held.room);
+    }
+
+    /// A batch became two, since the broker found it too large: no more of that size for this topic.
+    pub(crate) fn divided(&self, topic: usize, divided: &Divided) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(unsettled) = state.unsettled.get_mut(&divided.id) {
+            unsettled.parts += 1;
+        }
+        let batch_bytes = &mut state.topics[topic].batch_bytes;
+        *batch_bytes = (*batch_bytes).min(divided.part_bytes).max(1);
     }
 
     /// Tells an outcome before the batch is out of the sender's hands: its delivery timeout is over.
@@ -319,7 +339,7 @@ impl Buffer {
     /// Sends everything accepted so far, and waits until each batch is settled.
     pub(crate) async fn flush(&self) -> Result<(), FlushError> {
         let _pressing = self.press();
-        let unsettled: Vec<_> = self.lock().unsettled.values().cloned().collect();
+        let unsettled: Vec<_> = self.lock().unsettled.values().map(|open| open.outcome.clone()).collect();
         for outcome in unsettled {
             outcome.settled().await;
         }
@@ -348,7 +368,7 @@ impl Buffer {
         self.close();
         let mut told = Vec::new();
         let mut state = self.lock();
-        for outcome in std::mem::take(&mut state.unsettled).into_values() {
+        for Unsettled { outcome, .. } in std::mem::take(&mut state.unsettled).into_values() {
             state.first_failure.get_or_insert(ProduceError::Abandoned);
             told.push(outcome.settle(Err(ProduceError::Abandoned)));
         }
@@ -390,6 +410,15 @@ pub(crate) struct Held {
     pub(crate) room: usize,
 }
 
+/// A batch that became two.
+#[derive(Debug)]
+pub(crate) struct Divided {
+    /// The batch's number, which both parts keep.
+    pub(crate) id: u64,
+    /// The size of the larger part before compression.
+    pub(crate) part_bytes: usize,
+}
+
 /// What [`Buffer::take_due`] found.
 pub(crate) enum Due {
     /// Nothing waits.
@@ -418,6 +447,15 @@ impl Drop for Pressing<'_> {
 }
 
 impl State {
+    fn settle_part(&mut self, id: u64) {
+        if let Some(unsettled) = self.unsettled.get_mut(&id) {
+            unsettled.parts -= 1;
+            if unsettled.parts == 0 {
+                self.unsettled.remove(&id);
+            }
+        }
+    }
+
     fn count_failure(&mut self, held: Held, error: ProduceError) {
         self.failed += held.records;
         self.stats.failed_records += held.records;

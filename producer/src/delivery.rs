@@ -22,7 +22,7 @@ pub(crate) struct Written {
     pub(crate) append_time: Option<i64>,
 }
 
-/// Open until the sender settles it, once and for all. The lock is never held across an await.
+/// Open until the sender settles it, once and for all, or divides it. The lock is never held across an await.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) topic: KStr,
@@ -34,6 +34,23 @@ pub(crate) struct Outcome {
 enum State {
     Open(Vec<Waker>),
     Settled(Result<Written, ProduceError>),
+    /// The batch was too large and became two.
+    Divided(Parts),
+}
+
+/// Two outcomes in the place of one.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// Records that belong to the first.
+    at: i32,
+    pub(crate) first: Arc<Outcome>,
+    pub(crate) second: Arc<Outcome>,
+}
+
+/// What somebody who waits gets to see.
+enum Seen<T> {
+    Settled(T),
+    Divided(Parts),
 }
 
 impl Outcome {
@@ -52,17 +69,47 @@ impl Outcome {
                 *state = State::Settled(result);
                 Told::Now(wakers)
             }
+            State::Divided(parts) => {
+                let parts = parts.clone();
+                drop(state);
+                parts.first.settle(result.clone()).and(parts.second.settle(result))
+            }
         }
     }
 
+    /// Puts two open outcomes in the place of this one, the first for so many records. `None` if it is settled.
+    pub(crate) fn divide(&self, at: i32) -> Option<Parts> {
+        let part = || Self::open(self.topic.clone(), self.partition);
+        let parts = Parts { at, first: part(), second: part() };
+        let mut state = self.lock();
+        let State::Open(wakers) = &mut *state else { return None };
+        let wakers = std::mem::take(wakers);
+        *state = State::Divided(parts.clone());
+        drop(state);
+        // They look again, and wait for their part from then on.
+        wakers.into_iter().for_each(Waker::wake);
+        Some(parts)
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(&*self.lock(), State::Settled(_))
+        let parts = match &*self.lock() {
+            State::Open(_) => return false,
+            State::Settled(_) => return true,
+            State::Divided(parts) => parts.clone(),
+        };
+        parts.first.is_settled() && parts.second.is_settled()
     }
 
     /// Waits without looking at the result.
-    pub(crate) async fn settled(&self) {
-        let mut slot = None;
-        std::future::poll_fn(|cx| self.poll(cx, &mut slot, |_| ())).await;
+    pub(crate) async fn settled(self: Arc<Self>) {
+        let mut waiting = vec![self];
+        while let Some(outcome) = waiting.pop() {
+            let mut slot = None;
+            match std::future::poll_fn(|cx| outcome.poll(cx, &mut slot, |_| ())).await {
+                Seen::Settled(()) => {}
+                Seen::Divided(parts) => waiting.extend([parts.first, parts.second]),
+            }
+        }
     }
 
     /// `slot` is the caller's place among the wakers, so that polling again replaces its waker.
@@ -71,9 +118,10 @@ impl Outcome {
         cx: &Context<'_>,
         slot: &mut Option<usize>,
         read: impl FnOnce(&Result<Written, ProduceError>) -> T,
-    ) -> Poll<T> {
+    ) -> Poll<Seen<T>> {
         match &mut *self.lock() {
-            State::Settled(result) => Poll::Ready(read(result)),
+            State::Settled(result) => Poll::Ready(Seen::Settled(read(result))),
+            State::Divided(parts) => Poll::Ready(Seen::Divided(parts.clone())),
             State::Open(wakers) => {
                 match *slot {
                     Some(place) => wakers[place].clone_from(cx.waker()),
@@ -106,6 +154,16 @@ impl Told {
         matches!(self, Self::Now(_))
     }
 
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Now(mut wakers), Self::Now(more)) => {
+                wakers.extend(more);
+                Self::Now(wakers)
+            }
+            (Self::Before, told) | (told, Self::Before) => told,
+        }
+    }
+
     pub(crate) fn wake(self) {
         if let Self::Now(wakers) = self {
             wakers.into_iter().for_each(Waker::wake);
@@ -130,6 +188,16 @@ impl Delivery {
         Self { outcome, index, timestamp, slot: None }
     }
 
+    fn follow(&mut self, parts: Parts) {
+        self.slot = None;
+        if self.index < parts.at {
+            self.outcome = parts.first;
+        } else {
+            self.index -= parts.at;
+            self.outcome = parts.second;
+        }
+    }
+
     /// The partition that was chosen.
     #[must_use]
     pub fn partition(&self) -> i32 {
@@ -148,16 +216,22 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let outcome = &this.outcome;
-        outcome.poll(cx, &mut this.slot, |result| {
-            let written = result.clone()?;
-            Ok(RecordMetadata {
-                topic: outcome.topic.clone(),
-                partition: outcome.partition,
-                offset: written.base_offset.map(|base| base + i64::from(this.index)),
-                timestamp: written.append_time.unwrap_or(this.timestamp),
-            })
-        })
+        loop {
+            let outcome = &this.outcome;
+            let seen = outcome.poll(cx, &mut this.slot, |result| {
+                let written = result.clone()?;
+                Ok(RecordMetadata {
+                    topic: outcome.topic.clone(),
+                    partition: outcome.partition,
+                    offset: written.base_offset.map(|base| base + i64::from(this.index)),
+                    timestamp: written.append_time.unwrap_or(this.timestamp),
+                })
+            });
+            match std::task::ready!(seen) {
+                Seen::Settled(result) => return Poll::Ready(result),
+                Seen::Divided(parts) => this.follow(parts),
+            }
+        }
     }
 }
 
@@ -171,6 +245,27 @@ impl fmt::Debug for Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_batch_that_is_divided_learns_of_its_own_part() {
+        let outcome = Outcome::open(KStr::from("t"), 0);
+        let handles: Vec<_> = (0..4).map(|i| tokio::spawn(Delivery::new(outcome.clone(), i, 7))).collect();
+        let flushed = tokio::spawn(outcome.clone().settled());
+        tokio::task::yield_now().await;
+        let parts = outcome.divide(1).unwrap();
+        parts.second.settle(Ok(Written { base_offset: Some(50), append_time: None })).wake();
+        tokio::task::yield_now().await;
+        assert!(!flushed.is_finished() && !outcome.is_settled());
+        // Whoever settles the whole settles what is open of it.
+        outcome.settle(Err(ProduceError::Abandoned)).wake();
+        flushed.await.unwrap();
+        let mut offsets = Vec::new();
+        for handle in handles {
+            offsets.push(handle.await.unwrap().ok().and_then(|metadata| metadata.offset));
+        }
+        assert_eq!(offsets, [None, Some(50), Some(51), Some(52)]);
+        assert!(outcome.divide(1).is_none());
+    }
 
     #[tokio::test]
     async fn all_records_of_a_batch_learn_from_one_outcome_and_the_first_stands() {

@@ -374,7 +374,10 @@ impl Sender {
     fn answer(&mut self, place: Place, order: u64, verdict: lane::Verdict) {
         let Some(lane) = self.lanes.get_mut(&place) else { return };
         let retry_at = Instant::now() + self.client.backoff(lane.failures() + 1);
-        lane.on_answer(order, verdict, retry_at, &mut self.settled);
+        if let Some(divided) = lane.on_answer(order, verdict, retry_at, &mut self.settled) {
+            tracing::debug!(?divided, "a batch was too large");
+            self.buffer.divided(place.0, &divided);
+        }
         self.activate(place);
     }
 

@@ -342,6 +342,31 @@ async fn a_batch_that_is_too_large_fails_alone_and_what_follows_is_written() {
 }
 
 #[tokio::test]
+async fn batches_that_are_too_large_for_their_topic_are_divided() {
+    let peer = Peer::start();
+    let client = peer.client().await;
+    for compression in [Compression::None, Compression::Zstd] {
+        let topic = format!("divided-{}", rand::rng().next_u64());
+        let new = NewTopic::new(topic.as_str()).partitions(1).config("max.message.bytes", "2000");
+        client.admin().create_topic(new).await.unwrap();
+        let builder = Producer::builder(client.clone()).compression(compression);
+        let producer = builder.linger(Duration::from_millis(20)).build();
+        let mut deliveries = Vec::new();
+        for _ in 0..2_000 {
+            let value: [u8; 32] = rand::rng().random();
+            deliveries.push(producer.send(Record::to(&topic).value(&value)).await.unwrap());
+        }
+        for (delivery, offset) in deliveries.into_iter().zip(0..) {
+            assert_eq!(delivery.await.unwrap().offset, Some(offset), "{compression}");
+        }
+        producer.close().await.unwrap();
+        let stats = producer.stats();
+        assert_eq!((stats.delivered_records, stats.buffered_bytes), (2_000, 0), "{stats:?}");
+        assert_eq!(read_all(&client, &topic).await.len(), 2_000);
+    }
+}
+
+#[tokio::test]
 async fn every_kind_of_acknowledgement_delivers() {
     let peer = Peer::start();
     for (acks, idempotence) in [

@@ -63,6 +63,9 @@ pub(super) fn judge(target: Target<'_>, answer: Option<&PartitionProduceResponse
         ErrorCode::RequestTimedOut
         | ErrorCode::NotEnoughReplicasAfterAppend
         | ErrorCode::NetworkException => (Verdict::Again(error(Fate::PossiblyWritten)), Leader::Stands),
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
+            (Verdict::TooLarge(error(Fate::NotWritten)), Leader::Stands)
+        }
         ErrorCode::UnknownServerError => (Verdict::Refused(error(Fate::PossiblyWritten)), Leader::Stands),
         code if code.is_retriable() => (Verdict::Again(error(Fate::NotWritten)), Leader::Stands),
         _ => (Verdict::Refused(error(Fate::NotWritten)), Leader::Stands),
@@ -110,7 +113,7 @@ fn words(code: ErrorCode, answer: &PartitionProduceResponse) -> String {
         words.push_str(&format!("; record {} of the batch: {why}", record.batch_index));
     }
     if code == ErrorCode::MessageTooLarge {
-        words.push_str("; lower batch_bytes, or raise the topic's max.message.bytes");
+        words.push_str("; the record alone is too large for it: raise the topic's max.message.bytes");
     }
     words
 }

@@ -10,6 +10,7 @@
 //! - Once one has to be sent again, nothing is sent until all others are answered; then those that failed go
 //!   out again, in order, before anything new.
 //! - A batch that may be written keeps its sequence number for ever. It is never numbered anew.
+//! - A batch that is too large becomes two, which keep its sequence numbers.
 //! - When the broker and we disagree about the next number (data was lost on one side, or a batch before it
 //!   was refused), the partition starts over with a new epoch (KIP-360). Batches that are certainly not
 //!   written are numbered anew; others fail, and say that they may be written.
@@ -20,10 +21,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millstream_protocol::ErrorCode;
-use millstream_protocol::records::{BatchHeader, HEADER_BYTES, crc32c};
+use millstream_protocol::records::{
+    self, BatchBuilder, BatchHeader, BatchView, HEADER_BYTES, NewRecord, crc32c,
+};
 use tokio::time::Instant;
 
-use crate::buffer::{Gathering, Held};
+use crate::buffer::{Divided, Gathering, Held};
 use crate::delivery::{Outcome, Written};
 use crate::error::{Fate, ProduceError};
 
@@ -53,6 +56,7 @@ pub(crate) struct Batch {
     outcome: Arc<Outcome>,
     held: Held,
     born: Instant,
+    /// How many records were admitted before it.
     order: u64,
     stamp: Option<Stamp>,
     fate: Fate,
@@ -70,6 +74,8 @@ pub(crate) enum Verdict {
     Broken(ErrorCode),
     /// It is not written, and never will be.
     Refused(ProduceError),
+    /// It is not written because it is too large. Parts of it may be.
+    TooLarge(ProduceError),
 }
 
 /// A batch whose outcome is known.
@@ -164,7 +170,7 @@ impl Lane {
         let held = Held { id, records: u64::from(records.unsigned_abs()), bytes: bytes.len(), room };
         let (fate, last_error) = (Fate::NotWritten, None);
         let order = self.next_order;
-        self.next_order += 1;
+        self.next_order += held.records;
         self.queue.push_back(Batch { bytes, outcome, held, born, order, stamp, fate, last_error });
     }
 
@@ -181,17 +187,18 @@ impl Lane {
         Some(sent)
     }
 
-    /// Takes an answer in. `backoff` is how long to wait should something have to be sent again.
+    /// Takes an answer in. Says whether the batch became two.
     pub(crate) fn on_answer(
         &mut self,
         order: u64,
         verdict: Verdict,
         retry_at: Instant,
         settled: &mut Vec<Settled>,
-    ) {
-        let Some(place) = self.in_flight.iter().position(|batch| batch.order == order) else { return };
+    ) -> Option<Divided> {
+        let place = self.in_flight.iter().position(|batch| batch.order == order)?;
         let is_first = place == 0 && self.queue.front().is_none_or(|queued| queued.order > order);
-        let Some(mut batch) = self.in_flight.remove(place) else { return };
+        let mut batch = self.in_flight.remove(place)?;
+        let mut divided = None;
         match verdict {
             Verdict::Written(written) => {
                 self.failures = 0;
@@ -202,6 +209,17 @@ impl Lane {
                 self.is_established = false;
                 settled.push(batch.fail(error));
             }
+            Verdict::TooLarge(error) => match batch.divide() {
+                Some((first, second, parts)) => {
+                    divided = Some(parts);
+                    self.put_back(first, retry_at);
+                    self.put_back(second, retry_at);
+                }
+                None => {
+                    self.is_established = false;
+                    settled.push(batch.fail(error));
+                }
+            },
             Verdict::Again(error) => {
                 if error.possibly_written() {
                     batch.fate = Fate::PossiblyWritten;
@@ -223,6 +241,7 @@ impl Lane {
         if self.in_flight.is_empty() {
             self.on_drained(settled);
         }
+        divided
     }
 
     /// Fails what has been here for longer than `timeout`. What is in flight is told so, and stays until it
@@ -328,6 +347,53 @@ impl Batch {
         bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
         self.bytes = bytes.freeze();
         self.stamp = Some(stamp);
+    }
+
+    /// Makes two of it, with the numbers that it has. `None` if it cannot be divided.
+    fn divide(&self) -> Option<(Self, Self, Divided)> {
+        let count = self.held.records as i32;
+        if count < 2 || self.fate == Fate::PossiblyWritten {
+            return None;
+        }
+        let parts = self.outcome.divide(count / 2)?;
+        let view = BatchView::parse(&self.bytes).expect("we built this batch ourselves");
+        let compression = view.compression().expect("we built this batch ourselves");
+        let mut records =
+            records::records(&self.bytes, self.held.room).expect("we built this batch ourselves");
+        let mut gather = |count| {
+            let mut builder = BatchBuilder::new(compression);
+            for record in records.by_ref().take(count) {
+                let record = record.expect("we built this batch ourselves");
+                builder.append(&NewRecord {
+                    timestamp: record.timestamp,
+                    key: record.key.as_deref(),
+                    value: record.value.as_deref(),
+                    headers: &record.headers,
+                });
+            }
+            builder
+        };
+        let builders = (gather(count as usize / 2), gather(usize::MAX));
+        let part_bytes = builders.0.size_in_bytes().max(builders.1.size_in_bytes());
+        let first = self.part(parts.first, builders.0, 0);
+        let mut second = self.part(parts.second, builders.1, count / 2);
+        second.held.room = self.held.room - first.held.room;
+        Some((first, second, Divided { id: self.held.id, part_bytes }))
+    }
+
+    /// A part of this batch that starts behind so many of its records.
+    fn part(&self, outcome: Arc<Outcome>, mut builder: BatchBuilder, skipped: i32) -> Self {
+        let stamp = self.stamp.map(|Stamp { identity, sequence }| {
+            let sequence = sequence.wrapping_add(skipped) & i32::MAX;
+            builder.producer(identity.id, identity.epoch, sequence);
+            Stamp { identity, sequence }
+        });
+        let records = u64::from(builder.record_count().unsigned_abs());
+        let room = self.held.room / 2;
+        let bytes = builder.build();
+        let held = Held { records, bytes: bytes.len(), room, ..self.held };
+        let order = self.order + u64::from(skipped.unsigned_abs());
+        Self { bytes, outcome, held, order, stamp, last_error: None, ..*self }
     }
 
     fn settle(self, result: Result<Written, ProduceError>) -> Settled {

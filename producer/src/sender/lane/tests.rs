@@ -1,7 +1,7 @@
 //! Order, sequences and retries of one partition: verdicts in, batches out.
 
 use millstream_protocol::KStr;
-use millstream_protocol::records::{BatchBuilder, BatchView, Compression, NewRecord};
+use millstream_protocol::records::Compression;
 
 use super::*;
 
@@ -151,6 +151,27 @@ fn behind_a_batch_that_is_refused_the_rest_starts_a_new_epoch() {
     bench.acknowledge(next.0);
     assert_eq!(bench.send(), (last.0, 1, 2));
     assert_eq!(bench.failed(), [(1, false)]);
+}
+
+#[test]
+fn one_that_is_too_large_becomes_two_that_keep_its_numbers() {
+    let mut bench = Bench::new();
+    bench.establish();
+    let (large, next) = (bench.send_new(), bench.send_new());
+    let too_large = || Verdict::TooLarge(refused(ErrorCode::MessageTooLarge, Fate::NotWritten));
+    bench.answer(large.0, too_large());
+    bench.answer(next.0, Verdict::Broken(ErrorCode::OutOfOrderSequenceNumber));
+    bench.wait();
+    let first = bench.send();
+    assert_eq!((first.1, first.2), (0, 2));
+    bench.acknowledge(first.0);
+    let second = bench.send();
+    assert_eq!((second.1, second.2), (0, 3));
+    // One record is not divided any further.
+    bench.answer(second.0, too_large());
+    assert_eq!(bench.failed(), [(1, false)]);
+    let room: usize = bench.settled.iter().filter(|s| s.held.id == 1).map(|s| s.held.room).sum();
+    assert_eq!(room, 100, "no room is lost");
 }
 
 #[test]
