@@ -3,10 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millstream_protocol::records::{self, BatchView};
+use millstream_protocol::records::BatchView;
 
 fuzz_target!(|input: &[u8]| {
-    let Ok(batch) = BatchView::parse(input) else { return };
-    let found = batch.record_count() > 0 && records::validate(&batch, 1 << 20).is_ok();
-    assert!(!found, "a valid batch: the canary is found, as it must be");
+    assert!(BatchView::parse(input).is_err(), "a whole batch: the canary is found, as it must be");
 });
