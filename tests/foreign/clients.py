@@ -1,7 +1,7 @@
 """The command lines of the producers and readers under test. All send to, or read from, partition 0 of a topic."""
 
 from broker import HERE, millstream_binary
-from tools import PYTHON, java
+from tools import CACHE, PYTHON, java
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 CODEC_IDS = {codec: number for number, codec in enumerate(CODECS)}
@@ -51,6 +51,22 @@ def millstream_reader(address, topic):
     return [millstream_binary(), "consume", topic, *where, "--format", r"%k\t%v\n"]
 
 
+def franz_go(verb):
+    """The Go program of this name, as producer or reader."""
+    return lambda *arguments: [str(CACHE / "franz-go"), verb, *arguments]
+
+
+def kafkajs(*arguments):
+    """KafkaJS, which finds its packages where setup.sh put them."""
+    return ["env", f"NODE_PATH={CACHE / 'js' / 'node_modules'}", "node", str(HERE / "js" / "text_client.js"), "produce", *arguments]
+
+
+def pure_python(client, verb):
+    """kafka-python or aiokafka, as producer or reader."""
+    return lambda *arguments: [PYTHON, str(HERE / "pure_python.py"), client, verb, *arguments]
+
+
+# The clients that must work with every codec, in both directions.
 PRODUCERS = {
     "kcat": kcat_producer,
     "confluent": python_producer,
@@ -63,3 +79,23 @@ READERS = {
     "java": java_reader,
     "millstream": millstream_reader,
 }
+# Further ones, with the codecs that all of them know.
+OTHER_PRODUCERS = {
+    "franz-go": franz_go("produce"),
+    "kafkajs": kafkajs,
+    "kafka-python": pure_python("kafka-python", "produce"),
+    "aiokafka": pure_python("aiokafka", "produce"),
+}
+OTHER_READERS = {
+    "kcat": kcat_reader,
+    "franz-go": franz_go("consume"),
+    "kafka-python": pure_python("kafka-python", "consume"),
+    "aiokafka": pure_python("aiokafka", "consume"),
+}
+OTHER_CODECS = ["none", "gzip"]
+
+
+def installed(name):
+    """Whether setup.sh could install this client; only some may be missing."""
+    needs = {"franz-go": CACHE / "franz-go", "kafkajs": CACHE / "js" / "node_modules"}
+    return name not in needs or needs[name].exists()

@@ -15,7 +15,16 @@ import time
 import corpus
 import segments
 from broker import add_broker_option, running
-from clients import CODEC_IDS, CODECS, PRODUCERS, READERS
+from clients import (
+    CODEC_IDS,
+    CODECS,
+    OTHER_CODECS,
+    OTHER_PRODUCERS,
+    OTHER_READERS,
+    PRODUCERS,
+    READERS,
+    installed,
+)
 
 LIMIT_S = 300
 
@@ -25,7 +34,7 @@ def produce(broker, name, codec, topic, path):
     before = broker.segments()
     began = time.monotonic()
     done = subprocess.run(
-        PRODUCERS[name](broker.address, topic, codec, str(path)),
+        (PRODUCERS | OTHER_PRODUCERS)[name](broker.address, topic, codec, str(path)),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     seconds = time.monotonic() - began
@@ -40,7 +49,7 @@ def read(broker, name, topic):
     lines = 0
     began = time.monotonic()
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(READERS[name](broker.address, topic), stdout=subprocess.PIPE, stderr=errors)
+        process = subprocess.Popen((READERS | OTHER_READERS)[name](broker.address, topic), stdout=subprocess.PIPE, stderr=errors)
         while chunk := process.stdout.read1(1 << 20):
             digest.update(chunk)
             lines += chunk.count(b"\n")
@@ -56,7 +65,7 @@ def read(broker, name, topic):
 def check(broker, options, path, expected, megabytes):
     """The matrix itself; answers the sentences that say what was wrong, and how many reads were made."""
     wrong, reads = [], 0
-    print(f"{'producer':<11}{'codec':<8}{'MB/s':>7}{'in codec':>10}   " + "".join(f"{r:>12}" for r in options.readers) + "   sha256")
+    print(f"{'producer':<13}{'codec':<8}{'MB/s':>7}{'in codec':>10}   " + "".join(f"{r:>14}" for r in options.readers) + "   sha256")
     for producer in options.producers:
         for codec in options.codecs:
             topic = f"{producer}.{codec}"
@@ -65,7 +74,7 @@ def check(broker, options, path, expected, megabytes):
             # A client may leave a batch as it is where compression gains nothing, so a few are let through.
             if share < 0.9:
                 wrong.append(f"{topic}: asked for {codec}, but the batches on disk are {dict(batches)} (codec number: batches)")
-            row = f"{producer:<11}{codec:<8}{megabytes / seconds:>7.1f}{share:>9.0%}    "
+            row = f"{producer:<13}{codec:<8}{megabytes / seconds:>7.1f}{share:>9.0%}    "
             sums = set()
             for reader in options.readers:
                 seconds, checksum, lines = read(broker, reader, topic)
@@ -73,7 +82,7 @@ def check(broker, options, path, expected, megabytes):
                 sums.add(checksum[:12])
                 if (checksum, lines) != expected:
                     wrong.append(f"{topic} read by {reader}: {lines} records, sha256 {checksum[:12]}; sent {expected[1]}, {expected[0][:12]}")
-                row += f"{megabytes / seconds:>12.1f}"
+                row += f"{megabytes / seconds:>14.1f}"
             print(f"{row}   {' '.join(sorted(sums))}", flush=True)
     return wrong, reads
 
@@ -83,10 +92,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_broker_option(parser)
     parser.add_argument("--megabytes", type=int, help="only the corpus's first megabytes (default: all of it)")
-    parser.add_argument("--producers", nargs="+", choices=PRODUCERS, default=list(PRODUCERS))
-    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
-    parser.add_argument("--codecs", nargs="+", choices=CODECS, default=CODECS)
+    parser.add_argument("--others", action="store_true", help="the further clients, with the codecs that all of them know")
+    parser.add_argument("--producers", nargs="+", choices=PRODUCERS | OTHER_PRODUCERS)
+    parser.add_argument("--readers", nargs="+", choices=READERS | OTHER_READERS)
+    parser.add_argument("--codecs", nargs="+", choices=CODECS)
     options = parser.parse_args()
+    options.producers = options.producers or list(filter(installed, OTHER_PRODUCERS if options.others else PRODUCERS))
+    options.readers = options.readers or list(filter(installed, OTHER_READERS if options.others else READERS))
+    options.codecs = options.codecs or (OTHER_CODECS if options.others else CODECS)
     with tempfile.TemporaryDirectory() as folder, running(options.broker, {"num.partitions": 1}) as broker:
         path = pathlib.Path(folder) / "corpus"
         source, count, size = corpus.write(path, options.megabytes)

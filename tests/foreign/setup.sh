@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the foreign-client checks need, once: Debian packages, a Python environment, Kafka's jars, and librdkafka with
-# its tests. Everything but the Debian packages goes to ~/.cache/millstream/foreign (FOREIGN_CACHE). Safe to repeat.
+# Installs what the foreign-client checks need, once: Debian packages, a Python environment, Kafka's jars, other clients, and
+# librdkafka with its tests. Everything but the Debian packages goes to ~/.cache/millstream/foreign (FOREIGN_CACHE). Safe to repeat.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}
@@ -50,6 +50,24 @@ java_programs() {
   fi
 }
 
+# Clients that are checked in passing, where the machine has their languages; it says so where it has not.
+other_clients() {
+  if ! command -v go >/dev/null; then
+    echo "setup: no Go here, so franz-go is left out"
+  elif ! done_for go "$here/go/go.mod" "$here/go/main.go"; then
+    (cd "$here/go" && GOFLAGS=-mod=readonly go build -o "$cache/franz-go" .)
+    mark go
+  fi
+  if ! command -v npm >/dev/null; then
+    echo "setup: no npm here, so KafkaJS is left out"
+  elif ! done_for js "$here/js/package.json"; then
+    mkdir -p "$cache/js"
+    cp "$here/js/package.json" "$cache/js/"
+    (cd "$cache/js" && npm install --silent --no-audit --no-fund --no-package-lock)
+    mark js
+  fi
+}
+
 # The crate rdkafka-sys, which our benchmark uses, ships librdkafka's whole tree. Only the library and its tests are built, and
 # not optimised: what is tested is the broker.
 librdkafka_tests() {
@@ -69,7 +87,7 @@ librdkafka_tests() {
   mark librdkafka
 }
 
-for step in ${*:-packages python_environment java_programs librdkafka_tests}; do
+for step in ${*:-packages python_environment java_programs other_clients librdkafka_tests}; do
   began=$SECONDS
   "$step"
   echo "setup: $step $((SECONDS - began)) s"
