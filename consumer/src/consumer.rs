@@ -260,7 +260,9 @@ impl Consumer {
         let record = current.records.next();
         let (place, end) = (current.place, current.end);
         match &record {
-            Some(record) if current.records.len() > 0 => self.partitions[place].advance(record.offset + 1),
+            Some(record) if current.records.len() > 0 => {
+                self.partitions[place].advance(record.offset.saturating_add(1));
+            }
             Some(_) | None => {
                 self.partitions[place].advance(end);
                 self.current = None;

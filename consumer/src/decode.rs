@@ -55,7 +55,7 @@ impl Consumer {
         };
         let view = BatchView::parse(batch).map_err(malformed)?;
         let header = view.header();
-        let end = header.last_offset() + 1;
+        let end = header.last_offset().saturating_add(1);
         if !view.crc_is_valid() {
             return Err(ConsumeError::Checksum {
                 topic: partition.topic.to_string(),
@@ -92,6 +92,6 @@ impl Consumer {
 
 /// Room for the records to come. The count is the batch's own word, so it is not believed beyond a point.
 fn capacity(header: &BatchHeader, position: i64) -> usize {
-    let wanted = (header.last_offset() + 1).saturating_sub(position.max(header.base_offset));
+    let wanted = header.last_offset().saturating_add(1).saturating_sub(position.max(header.base_offset));
     usize::try_from(wanted.min(i64::from(header.record_count))).unwrap_or_default().min(16 * 1024)
 }

@@ -323,7 +323,7 @@ impl Consumer {
                 Ok((header, batch)) => {
                     // What lies wholly before the offset is of no use, and must not turn us back.
                     if header.last_offset() >= next {
-                        next = header.last_offset() + 1;
+                        next = header.last_offset().saturating_add(1);
                         self.fetched_bytes += batch.len();
                         self.fetched.push_back(Fetched { place, generation, batch });
                     }

@@ -103,7 +103,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// A batch that has grown to this size leaves at once. Counted before compression. Default: 256 KiB.
+    /// A batch that has grown to this size leaves at once. Counted before compression; one that turns out to be
+    /// too large for its topic is divided. Default: 256 KiB.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.buffer.batch_bytes = bytes.clamp(1, i32::MAX as usize / 2);
         self

@@ -223,7 +223,7 @@ impl Future for Delivery {
                 Ok(RecordMetadata {
                     topic: outcome.topic.clone(),
                     partition: outcome.partition,
-                    offset: written.base_offset.map(|base| base + i64::from(this.index)),
+                    offset: written.base_offset.map(|base| base.saturating_add(i64::from(this.index))),
                     timestamp: written.append_time.unwrap_or(this.timestamp),
                 })
             });
