@@ -121,7 +121,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A length or count, `None` for null; never more than the bytes that are left.
-    fn length(&mut self, form: Form, classic: impl Fn(&mut Self) -> Result<i64, DecodeError>) -> LengthResult {
+    fn length(
+        &mut self,
+        form: Form,
+        classic: impl Fn(&mut Self) -> Result<i64, DecodeError>,
+    ) -> LengthResult {
         let length = match form {
             Form::Flexible => i64::from(self.unsigned_varint()?) - 1,
             Form::Classic => classic(self)?,
