@@ -28,6 +28,7 @@ mod recent;
 mod times;
 mod walk;
 
+use index::OffsetEntry;
 pub(crate) use index::{IndexMark, OFFSET_ENTRY_BYTES, SegmentIndex, TimeMark};
 pub(crate) use names::{FileKind, FileName};
 use recent::Recent;
@@ -36,6 +37,12 @@ pub(crate) use walk::{HeaderWalk, WalkError};
 
 /// No segment is larger: positions are 31 bits in the index.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// A slice that begins so near to the end of the active segment is taken to be in memory.
+const HOT_BYTES: u64 = 32 << 20;
+
+/// Half of such a batch is more work to send for nothing than to look up where it begins.
+const CUT_BYTES_MIN: u64 = 32 << 10;
 
 /// Where a batch lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,9 +207,9 @@ impl Segment {
 
     /// Takes up batches that lie in the file.
     pub(crate) fn note(&self, batches: &[Placed]) {
-        let Some(last) = batches.last() else { return };
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
         self.index.note(batches);
-        let recent = self.recent.get_or_init(Box::default);
+        let recent = self.recent.get_or_init(|| Box::new(Recent::new(first.position)));
         for batch in batches {
             recent.push(self.relative(batch.base_offset), batch.position);
         }
@@ -235,10 +242,9 @@ impl Segment {
         let bytes = if whole <= max {
             whole
         } else if first_bytes <= max {
-            // Ends with a batch where that costs nothing; a cut batch at the end is legal.
+            // A cut batch at the end is legal, but it is sent for nothing.
             let end = first.position + max;
-            let boundary = self.recent.get().and_then(|recent| recent.boundary_at_or_below(end));
-            boundary.filter(|at| *at > first.position).unwrap_or(end) - first.position
+            self.boundary(&first, end, wanted.patience).unwrap_or(end) - first.position
         } else if wanted.whole_first {
             first_bytes
         } else {
@@ -246,6 +252,20 @@ impl Segment {
         };
         let bytes = usize::try_from(bytes).expect("a segment fits in memory");
         Ok(Some(Slice { position: first.position, bytes, recent: first.recent }))
+    }
+
+    /// The last beginning of a batch at or below `end` and behind `first`, where that costs less than to send
+    /// a part of a batch.
+    fn boundary(&self, first: &Found, end: u64, patience: Patience) -> Option<u64> {
+        let behind_first = first.position + first.bytes;
+        let recent = self.recent.get().and_then(|recent| recent.boundary_at_or_below(end));
+        if let Some(at) = recent.filter(|at| *at >= behind_first) {
+            return Some(at);
+        }
+        let patience = (first.bytes >= CUT_BYTES_MIN).then_some(patience);
+        // Whatever is wrong with the index, a slice without it is right.
+        let at = self.index.boundary(self, end, patience).ok().flatten();
+        at.filter(|at| *at >= behind_first)
     }
 
     /// The first batch that ends at or behind `offset`.
@@ -280,8 +300,15 @@ impl Segment {
 
     /// Looks up the index and walks from there, and notices when the index does not fit the log.
     fn search(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, SearchError> {
-        let entry = self.index.floor(self, offset, patience)?;
+        let around = self.index.around(self, offset, patience)?;
+        let entry = around.at_or_below;
         let start = entry.map_or(0, |entry| u64::from(entry.position));
+        if let Some(next) = around.next
+            && u64::from(next.position).saturating_sub(start) >= 2 * self.index.interval()
+            && let Some(found) = self.at_entry(next, offset, end, patience)?
+        {
+            return Ok(Some(found));
+        }
         let mut walk = HeaderWalk::new(&**self.file()?, start..end).with(patience);
         let mut at_entry = entry;
         loop {
@@ -302,12 +329,44 @@ impl Segment {
             }
             if last >= offset {
                 let bytes = header.size_in_bytes() as u64;
-                return Ok(Some(Found { position, bytes, recent: false }));
+                return Ok(Some(Found { position, bytes, recent: self.is_hot(position, end) }));
             }
             if position - start > self.index.interval() && self.index.may_be_rebuilt() {
                 return Err(SearchError::IndexIsWrong);
             }
         }
+    }
+
+    /// Where batches are large each has an entry, and the one behind `offset` is its own.
+    fn at_entry(
+        &self,
+        entry: OffsetEntry,
+        offset: Offset,
+        end: u64,
+        patience: Patience,
+    ) -> Result<Option<Found>, WalkError> {
+        let file = &**self.file()?;
+        let batch = match HeaderWalk::new(file, u64::from(entry.position)..end).with(patience).next() {
+            Ok(batch) => batch,
+            // The walk from the entry before will tell what is wrong.
+            Err(WalkError::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let holds = |header: &BatchHeader| {
+            (header.base_offset..=header.last_offset()).contains(&offset.get())
+                && self.relative_or_max(Offset::new(header.last_offset())) == entry.offset
+        };
+        Ok(batch.filter(|(_, header)| holds(header)).map(|(position, header)| Found {
+            position,
+            bytes: header.size_in_bytes() as u64,
+            recent: self.is_hot(position, end),
+        }))
+    }
+
+    /// Whether what lies at `position` was in memory a moment ago.
+    fn is_hot(&self, position: u64, end: u64) -> bool {
+        let since = self.recent.get().map(|recent| recent.since);
+        since.is_some_and(|since| position >= since && end - position <= HOT_BYTES)
     }
 
     fn relative_or_max(&self, offset: Offset) -> u32 {

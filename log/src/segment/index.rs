@@ -52,6 +52,13 @@ impl OffsetEntry {
     }
 }
 
+/// Where an offset lies between entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Around {
+    pub(super) at_or_below: Option<OffsetEntry>,
+    pub(super) next: Option<OffsetEntry>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimeEntry {
     pub(crate) timestamp: i64,
@@ -247,29 +254,56 @@ impl SegmentIndex {
         entries.offsets.len() + entries.times.len()
     }
 
-    /// The last entry at or below `offset`.
-    pub(super) fn floor(
+    /// The last entry at or below `offset`, and the one behind it.
+    pub(super) fn around(&self, segment: &Segment, offset: Offset, patience: Patience) -> io::Result<Around> {
+        let target = u32::try_from((offset.get() - self.base.get()).max(0)).unwrap_or(u32::MAX);
+        self.split(segment, patience, |entry| entry.offset <= target)
+    }
+
+    /// The last beginning of a batch that has an entry, at or below `position`. Looks at the disk only if
+    /// `patience` is given.
+    pub(super) fn boundary(
         &self,
         segment: &Segment,
-        offset: Offset,
-        patience: Patience,
-    ) -> io::Result<Option<OffsetEntry>> {
-        let target = u32::try_from((offset.get() - self.base.get()).max(0)).unwrap_or(u32::MAX);
-        let on_disk = {
-            let entries = self.entries.lock();
-            let behind = entries.offsets.partition_point(|entry| entry.offset <= target);
-            if behind > 0 {
-                return Ok(Some(entries.offsets[behind - 1]));
+        position: u64,
+        patience: Option<Patience>,
+    ) -> io::Result<Option<u64>> {
+        let is_before = |entry: &OffsetEntry| u64::from(entry.position) <= position;
+        let entry = match patience {
+            Some(patience) => self.split(segment, patience, is_before)?.at_or_below,
+            None => {
+                let entries = self.entries.lock();
+                let behind = entries.offsets.partition_point(is_before);
+                behind.checked_sub(1).map(|at| entries.offsets[at])
             }
-            entries.offsets_on_disk
+        };
+        Ok(entry.map(|entry| u64::from(entry.position)))
+    }
+
+    fn split(
+        &self,
+        segment: &Segment,
+        patience: Patience,
+        is_before: impl Fn(&OffsetEntry) -> bool,
+    ) -> io::Result<Around> {
+        let (on_disk, first_in_memory) = {
+            let entries = self.entries.lock();
+            let behind = entries.offsets.partition_point(&is_before);
+            let next = entries.offsets.get(behind).copied();
+            if behind > 0 {
+                return Ok(Around { at_or_below: Some(entries.offsets[behind - 1]), next });
+            }
+            (entries.offsets_on_disk, next)
         };
         if on_disk == 0 {
-            return Ok(None);
+            return Ok(Around { at_or_below: None, next: first_in_memory });
         }
         let file = self.files.lock().get(segment, FileKind::Index)?;
-        floor_on_disk(&*file, on_disk, patience, |bytes| {
-            let entry = OffsetEntry::decode(bytes);
-            (entry.offset <= target).then_some(entry)
+        let (at_or_below, next) =
+            split_on_disk(&*file, on_disk, patience, |bytes| is_before(&OffsetEntry::decode(bytes)))?;
+        Ok(Around {
+            at_or_below: at_or_below.map(|bytes| OffsetEntry::decode(&bytes)),
+            next: next.map(|bytes| OffsetEntry::decode(&bytes)).or(first_in_memory),
         })
     }
 
@@ -287,10 +321,9 @@ impl SegmentIndex {
             return Ok(None);
         }
         let file = self.files.lock().get(segment, FileKind::TimeIndex)?;
-        floor_on_disk(&*file, on_disk, Patience::Waits, |bytes| {
-            let entry = TimeEntry::decode(bytes);
-            (entry.timestamp <= timestamp).then_some(entry)
-        })
+        let is_before = |bytes: &_| TimeEntry::decode(bytes).timestamp <= timestamp;
+        let (floor, _) = split_on_disk(&*file, on_disk, Patience::Waits, is_before)?;
+        Ok(floor.map(|bytes| TimeEntry::decode(&bytes)))
     }
 
     /// Writes what is in memory behind what is in the files.
@@ -433,20 +466,20 @@ impl SegmentIndex {
     }
 }
 
-/// The last of `count` entries that `pick` takes; it takes a prefix of them. Entries that are not there,
-/// because the file is too short, are taken by nobody.
-fn floor_on_disk<const BYTES: usize, E>(
+/// The last of `count` entries that is before something, and the first that is not, if it lies near. Those
+/// that are before are a prefix. Entries that are not there, because the file is too short, are not before.
+fn split_on_disk<const BYTES: usize>(
     file: &dyn DiskFile,
     count: u32,
     patience: Patience,
-    pick: impl Fn(&[u8; BYTES]) -> Option<E>,
-) -> io::Result<Option<E>> {
+    is_before: impl Fn(&[u8; BYTES]) -> bool,
+) -> io::Result<(Option<[u8; BYTES]>, Option<[u8; BYTES]>)> {
     let (mut low, mut high) = (0, count);
     while high - low > PAGE_ENTRIES {
         let middle = low + (high - low) / 2;
         let mut bytes = [0; BYTES];
         let whole = patience.read_at(file, &mut bytes, u64::from(middle) * BYTES as u64)? == BYTES;
-        match whole && pick(&bytes).is_some() {
+        match whole && is_before(&bytes) {
             true => low = middle,
             false => high = middle,
         }
@@ -454,6 +487,6 @@ fn floor_on_disk<const BYTES: usize, E>(
     let mut page = vec![0; (high - low) as usize * BYTES];
     let read = patience.read_at(file, &mut page, u64::from(low) * BYTES as u64)?;
     let (entries, _) = page[..read].as_chunks::<BYTES>();
-    let behind = entries.partition_point(|bytes| pick(bytes).is_some());
-    Ok(behind.checked_sub(1).and_then(|at| pick(&entries[at])))
+    let behind = entries.partition_point(is_before);
+    Ok((behind.checked_sub(1).map(|at| entries[at]), entries.get(behind).copied()))
 }

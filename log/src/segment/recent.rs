@@ -16,6 +16,8 @@ const EMPTY: u64 = u64::MAX;
 pub(crate) struct Recent {
     slots: [AtomicU64; SLOTS],
     pushed: AtomicUsize,
+    /// What lies from here on was written, or read whole, by this process.
+    pub(super) since: u64,
 }
 
 /// A batch, and where the next one begins if there was one.
@@ -25,13 +27,12 @@ pub(super) struct RecentBatch {
     pub(super) next: Option<u64>,
 }
 
-impl Default for Recent {
-    fn default() -> Self {
-        Self { slots: [const { AtomicU64::new(EMPTY) }; SLOTS], pushed: AtomicUsize::new(0) }
-    }
-}
-
 impl Recent {
+    /// Nothing yet; the first batch will lie at `since`.
+    pub(super) fn new(since: u64) -> Self {
+        Self { slots: [const { AtomicU64::new(EMPTY) }; SLOTS], pushed: AtomicUsize::new(0), since }
+    }
+
     /// Remembers a batch behind all others. Only the writer calls this.
     pub(super) fn push(&self, offset: u32, position: u64) {
         let at = self.pushed.load(Relaxed);
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_newest_batches_are_found_and_older_ones_are_not() {
-        let recent = Recent::default();
+        let recent = Recent::new(0);
         assert_eq!(recent.holding(0), None);
         for batch in 0..100u32 {
             recent.push(batch * 10, u64::from(batch) * 1000);

@@ -7,8 +7,8 @@ use millstream_protocol::records::{BatchHeader, HEADER_BYTES};
 
 use crate::disk::{DiskFile, Patience};
 
-/// What is read at a time: many headers where batches are small, no more than a page or two where they are
-/// large.
+/// What is read at a time where batches are small and many headers lie in it; where they are large, the
+/// header alone is read.
 const WINDOW_BYTES: usize = 8 * 1024;
 
 /// Why a walk ended early.
@@ -28,12 +28,15 @@ pub(crate) struct HeaderWalk<'a> {
     rest: Range<u64>,
     window: Vec<u8>,
     window_at: u64,
+    /// How much to read next.
+    window_bytes: usize,
     patience: Patience,
 }
 
 impl<'a> HeaderWalk<'a> {
     pub(crate) fn new(file: &'a dyn DiskFile, range: Range<u64>) -> Self {
-        Self { file, window: Vec::new(), window_at: range.start, rest: range, patience: Patience::Waits }
+        let (window_at, patience) = (range.start, Patience::Waits);
+        Self { file, rest: range, window: Vec::new(), window_at, window_bytes: HEADER_BYTES, patience }
     }
 
     /// The same, with this patience.
@@ -55,6 +58,8 @@ impl<'a> HeaderWalk<'a> {
             return Err(corrupt);
         }
         self.rest.start = next;
+        let is_small = header.size_in_bytes() < WINDOW_BYTES / 2;
+        self.window_bytes = if is_small { WINDOW_BYTES } else { HEADER_BYTES };
         Ok(Some((position, header)))
     }
 
@@ -63,7 +68,7 @@ impl<'a> HeaderWalk<'a> {
         let wanted = self.rest.start..self.rest.start + HEADER_BYTES as u64;
         if wanted.start < held.start || wanted.end > held.end {
             let left = self.rest.end - self.rest.start;
-            let bytes = usize::try_from(left).map_or(WINDOW_BYTES, |left| left.min(WINDOW_BYTES));
+            let bytes = usize::try_from(left).map_or(self.window_bytes, |left| left.min(self.window_bytes));
             self.window.resize(bytes, 0);
             let read = self.patience.read_at(self.file, &mut self.window, self.rest.start)?;
             self.window.truncate(read);

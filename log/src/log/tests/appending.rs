@@ -101,6 +101,29 @@ fn a_read_respects_its_size_but_for_a_first_batch_that_must_be_whole() {
 }
 
 #[test]
+fn a_slice_of_large_batches_ends_with_a_whole_one() {
+    let rig = Rig::new(LogConfig::default());
+    let log = rig.open();
+    let value = vec![b'x'; 40_000];
+    for at in 0..200 {
+        written(&log, &[&value]);
+        if at == 120 {
+            log.checkpoint().unwrap();
+        }
+    }
+    let batch = read_bytes(&log, from(199)).len();
+    // In the file of the index, in memory, and among the last ones.
+    for offset in [0, 50, 118, 125, 140, 190] {
+        let read = ReadFrom {
+            offset: Offset::new(offset),
+            max_bytes: 3 * batch + batch / 2,
+            first_batch: FirstBatch::Whole,
+        };
+        assert_eq!(read_bytes(&log, read).len(), 3 * batch, "from {offset}");
+    }
+}
+
+#[test]
 fn the_end_can_be_asked_for_and_what_lies_outside_cannot() {
     let log = Rig::small().open();
     written(&log, &[b"a"]);
