@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use millstream_protocol::{Chunk, FileSlice};
-use rustix::net::SendFlags;
+use rustix::net::{SendFlags, sockopt};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -35,6 +35,17 @@ impl Outbox {
     /// Adds a reply, sending what is too large to be gathered. Not cancel-safe: a reply that is half sent
     /// ends the connection.
     pub(super) async fn push(&mut self, stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
+        if !chunks.iter().any(is_sent_from_file) {
+            return self.push_parts(stream, chunks).await;
+        }
+        // A few bytes follow the records, and would travel in a packet of their own.
+        sockopt::set_tcp_cork(stream, true)?;
+        self.push_parts(stream, chunks).await?;
+        self.flush(stream, SendFlags::empty()).await?;
+        Ok(sockopt::set_tcp_cork(stream, false)?)
+    }
+
+    async fn push_parts(&mut self, stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
         for chunk in chunks {
             match chunk {
                 Chunk::Bytes(bytes) if self.gathered.len() + bytes.len() > GATHERED_BYTES_MAX => {
@@ -50,7 +61,8 @@ impl Outbox {
             }
         }
         if self.gathered.len() > GATHERED_BYTES_MAX {
-            self.flush(stream, SendFlags::MORE).await?;
+            // Nothing may follow: promising more would hold the last packet back.
+            self.flush(stream, SendFlags::empty()).await?;
         }
         Ok(())
     }
@@ -121,6 +133,10 @@ impl Outbox {
         self.gathered.resize(at + slice.length, 0);
         slice.file.read_exact_at(&mut self.gathered[at..], slice.offset)
     }
+}
+
+fn is_sent_from_file(chunk: &Chunk) -> bool {
+    matches!(chunk, Chunk::File(slice) if slice.length >= SENDFILE_BYTES_MIN)
 }
 
 async fn writable(stream: &TcpStream) -> io::Result<()> {
