@@ -145,3 +145,85 @@ async fn writable(stream: &TcpStream) -> io::Result<()> {
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not take its replies")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (connected, accepted) = tokio::join!(connecting, listener.accept());
+        (connected.unwrap(), accepted.unwrap().0)
+    }
+
+    fn file_of(bytes: &[u8]) -> Arc<std::fs::File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Arc::new(file)
+    }
+
+    #[tokio::test]
+    async fn replies_of_any_mixture_arrive_as_they_were_made() {
+        let (ours, mut theirs) = pair().await;
+        let content: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
+        let file = file_of(&content);
+        let slice = |from: usize, length| {
+            Chunk::File(FileSlice { file: Arc::clone(&file), offset: from as u64, length })
+        };
+        let text = |length: usize| Chunk::Bytes(Bytes::from(vec![b'x'; length]));
+        let replies = [
+            vec![text(75), slice(7, 200_000), text(3)],
+            vec![text(10)],
+            vec![text(20), slice(0, 100), text(2), slice(1000, SENDFILE_BYTES_MIN)],
+            vec![text(GATHERED_BYTES_MAX), slice(5, SENDFILE_BYTES_MIN - 1), text(1)],
+            vec![slice(0, 300_000), slice(0, 300_000)],
+        ];
+        let plain = |chunk: &Chunk| match chunk {
+            Chunk::Bytes(bytes) => bytes.to_vec(),
+            Chunk::File(slice) => {
+                let from = usize::try_from(slice.offset).unwrap();
+                content[from..from + slice.length].to_vec()
+            }
+        };
+        let expected: Vec<u8> = replies.iter().flatten().flat_map(plain).collect();
+        let mut outbox = Outbox::default();
+        let sending = async {
+            for reply in replies {
+                outbox.push(&ours, reply).await.unwrap();
+            }
+            outbox.flush(&ours, SendFlags::empty()).await.unwrap();
+        };
+        let mut got = vec![0; expected.len()];
+        let (_, read) = tokio::join!(sending, theirs.read_exact(&mut got));
+        read.unwrap();
+        assert!(got == expected);
+        assert_eq!(outbox.take_sent(), expected.len() as u64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (ours, _theirs) = pair().await;
+        let mut outbox = Outbox::default();
+        let refused = loop {
+            if let Err(error) = outbox.push(&ours, vec![Chunk::Bytes(Bytes::from(vec![0; 1 << 20]))]).await {
+                break error;
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_reaches_beyond_its_file_ends_the_connection() {
+        let (ours, _theirs) = pair().await;
+        let slice = FileSlice { file: file_of(&[1; 20_000]), offset: 0, length: 30_000 };
+        let refused = Outbox::default().push(&ours, vec![Chunk::File(slice)]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
