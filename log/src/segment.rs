@@ -148,9 +148,9 @@ impl Segment {
         let extent = Extent { end: base, bytes: 0 };
         let segment = Self::existing(disk, dir, base, extent, SegmentIndex::new(base, index_interval));
         let file = disk.open(&segment.path(FileKind::Log), IfMissing::Create)?;
-        // A crash may have left a file of this name whose batches were never published.
+        // Recovery takes up or sets aside every file behind the end; this one would hold what nobody knows of.
         if file.bytes()? > 0 {
-            file.truncate(0)?;
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a segment of this name holds batches"));
         }
         segment.index.forget_files(&segment)?;
         // The handle is not kept: most partitions are idle.
