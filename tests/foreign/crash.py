@@ -129,7 +129,7 @@ class OwnLoad:
         except BrokenPipeError:
             pass
         said, _ = self.process.communicate(timeout=FINISH_S)
-        print(f"{self.name}: {said.decode(errors='replace').strip()}")
+        print(f"{self.name}: {said.decode(errors='replace').strip().splitlines()[-1:]}")
         if self.process.returncode != 0:
             self.failures.append((self.sent, f"exit code {self.process.returncode}"))
 

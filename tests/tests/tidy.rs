@@ -97,6 +97,16 @@ fn functions(lines: &[String]) -> Vec<(usize, String, usize)> {
 }
 
 #[test]
+fn the_rule_about_functions_sees_a_long_one() {
+    let text = format!(
+        "impl X {{\n    pub(crate) async fn long() {{\n{}    }}\n    fn short();\n}}",
+        "        x();\n".repeat(80)
+    );
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert_eq!(functions(&lines), [(2, "long".to_owned(), 82)]);
+}
+
+#[test]
 fn every_file_opens_with_what_it_is_for() {
     let silent = |source: &Source| !source.lines.first().is_some_and(|line| line.starts_with("//!"));
     let findings =
