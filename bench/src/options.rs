@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Repetitions of each workload, broker by broker in turn [default: 5, quick 3].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
-    /// Seconds that each produce runs [default: 2, quick 0.7].
+    /// Seconds that each produce runs [default: 2, quick 0.6].
     #[arg(long, value_name = "SECONDS")]
     pub(crate) seconds: Option<f64>,
     /// Messages per second of the open-loop latency part.
@@ -150,7 +150,7 @@ impl Options {
     pub(crate) fn plan(&self) -> Plan {
         let (rounds, window, closed_loop_records, open_loop_seconds) = match (self.smoke, self.quick) {
             (true, _) => (1, 0.1, 20, 0.1),
-            (_, true) => (3, 0.7, 2_000, 2.0),
+            (_, true) => (3, 0.6, 1_500, 1.5),
             _ => (5, 2.0, 5_000, 5.0),
         };
         let window = Duration::from_secs_f64(self.seconds.unwrap_or(window).clamp(0.01, 60.0));
@@ -185,7 +185,7 @@ mod tests {
     fn an_explicit_number_wins_over_quick() {
         let plan = plan(&["--quick", "--rounds", "9", "--seconds", "1.5"]);
         assert_eq!((plan.rounds, plan.window), (9, Duration::from_millis(1500)));
-        assert_eq!(plan.closed_loop_records, 2_000);
+        assert_eq!(plan.closed_loop_records, 1_500);
     }
 
     #[test]
