@@ -1,7 +1,8 @@
 """Kafka's own DumpLogSegments reads our segment and index files and finds nothing wrong with them.
 
 The files come from a broker with small segments, so that there are several; one kill and one graceful stop lie between, so that
-recovered, rebuilt and cleanly closed files are all among them.
+recovered, rebuilt and cleanly closed files are all among them. `millstream log verify` reads the same folder; with
+`--broker kafka` these are files that Kafka wrote.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 import tempfile
 
 import corpus
-from broker import add_broker_option, running
+from broker import add_broker_option, millstream_binary, running
 from clients import CODECS, PRODUCERS
 from tools import java
 
@@ -68,6 +69,7 @@ def main():
         indexes = sorted(index for log in logs for suffix in (".index", ".timeindex") if (index := log.with_suffix(suffix)).exists())
         said = dump([*logs, *indexes], "--deep-iteration")
         sane = dump(indexes, "--index-sanity-check")
+        own = subprocess.run([millstream_binary(), "log", "verify", "--records", str(broker.data)], check=False).returncode
     records = len(re.findall(r"^\s*\| offset:", said, re.M))
     batches = len(re.findall(r"^baseOffset:", said, re.M))
     entries = len(re.findall(r"^(?:offset: \d+ position:|timestamp: \d+ offset:)", said, re.M))
@@ -79,7 +81,7 @@ def main():
         f"dump: {len(logs)} segments, {batches} batches, {records} records (sent {expected}), "
         f"{len(indexes)} indexes with {entries} entries, {passed} passed the sanity check, {len(wrong)} complaints"
     )
-    good = not wrong and records == expected and passed == len(indexes) and len(logs) > 3 and len(indexes) == 2 * len(logs)
+    good = own == 0 and not wrong and records == expected and passed == len(indexes) and len(logs) > 3 and len(indexes) == 2 * len(logs)
     sys.exit(0 if good and entries > 0 else 1)
 
 

@@ -39,7 +39,7 @@ python_environment() {
 java_programs() {
   if ! done_for jars "$here/java/pom.xml"; then
     rm -rf "$cache/jars"
-    mvn --quiet --batch-mode -f "$here/java/pom.xml" dependency:copy-dependencies \
+    mvn --quiet --batch-mode -Dstyle.color=never -f "$here/java/pom.xml" dependency:copy-dependencies \
       -DoutputDirectory="$cache/jars" -DincludeScope=runtime
     mark jars
   fi
