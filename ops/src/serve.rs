@@ -74,12 +74,6 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
             broker = &mut starting => broker.context("the broker's start panicked")?.map_err(explain)?,
             _ = signals.next() => std::process::exit(130),
         };
-        if !broker.kafka_address().ip().is_loopback() {
-            tracing::warn!(
-                address = %broker.kafka_address(),
-                "whoever reaches this port can read and delete everything: there is no authentication yet"
-            );
-        }
         banner::print(&broker, &data_dir, started, banner);
         serve(broker, signals).await
     })

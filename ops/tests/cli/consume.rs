@@ -186,7 +186,8 @@ fn a_broker_that_goes_away_ends_sending_although_the_input_goes_on() {
     server.kill();
     stdin.write_all(b"second\n").unwrap();
     let ran: Ran = sender.wait_with_output().unwrap().into();
-    ran.failed(1, &["1 record of", "1 record was not acknowledged"]);
+    // The first may or may not have been acknowledged before the broker went; the second was not.
+    ran.failed(1, &["not acknowledged", "may be written all the same"]);
     drop(stdin);
 }
 
