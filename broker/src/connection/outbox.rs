@@ -88,42 +88,43 @@ impl Outbox {
 
     async fn send(&mut self, stream: &TcpStream, bytes: &[u8], flags: SendFlags) -> io::Result<()> {
         let flags = flags | SendFlags::NOSIGNAL;
-        let mut written = 0;
-        while written < bytes.len() {
-            let rest = &bytes[written..];
-            let send = || Ok(rustix::net::send(stream.as_fd(), rest, flags)?);
-            match stream.try_io(Interest::WRITABLE, send) {
-                Ok(sent) => written += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.sent += written as u64;
-        Ok(())
+        let send = |sent: usize| Ok(rustix::net::send(stream.as_fd(), &bytes[sent..], flags)?);
+        self.send_all(stream, bytes.len(), send).await
     }
 
     /// `sendfile` from the page cache. The slice holds the file, so a deleted segment stays readable.
     async fn send_file(&mut self, stream: &TcpStream, slice: &FileSlice) -> io::Result<()> {
-        let mut written = 0;
-        while written < slice.length {
-            let send = || {
-                let mut offset = slice.offset + written as u64;
-                let rest = slice.length - written;
-                Ok(rustix::fs::sendfile(stream.as_fd(), &*slice.file, Some(&mut offset), rest)?)
-            };
-            match stream.try_io(Interest::WRITABLE, send) {
-                Ok(0) => {
+        let send = |sent: usize| {
+            let mut offset = slice.offset + sent as u64;
+            let rest = slice.length - sent;
+            match rustix::fs::sendfile(stream.as_fd(), &*slice.file, Some(&mut offset), rest)? {
+                0 => {
                     let message = "a segment file is shorter than its log";
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
                 }
+                sent => Ok(sent),
+            }
+        };
+        self.send_all(stream, slice.length, send).await
+    }
+
+    /// Calls `send` with how much is sent until it is `length`, waiting whenever the peer takes no more.
+    async fn send_all(
+        &mut self,
+        stream: &TcpStream,
+        length: usize,
+        send: impl Fn(usize) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut written = 0;
+        while written < length {
+            match stream.try_io(Interest::WRITABLE, || send(written)) {
                 Ok(sent) => written += sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.sent += written as u64;
+        self.sent += length as u64;
         Ok(())
     }
 
