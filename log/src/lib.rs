@@ -33,6 +33,7 @@ mod tail;
 
 mod disk;
 mod flusher;
+mod pace;
 
 #[cfg(any(test, feature = "sim"))]
 pub use clock::ManualClock;
@@ -47,6 +48,7 @@ pub use log::{
     Acks, Append, AppendError, Appended, DeleteRecordsError, Done, FirstBatch, FlushError, Leadership, Log,
     OpenError, ReadError, ReadFrom, ReadSlice,
 };
+pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};
 pub use segment::TimestampedOffset;
 pub use tail::{Offsets, Parked};

@@ -41,7 +41,7 @@ use durability::Durability;
 pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError};
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
-use writing::{Queued, Writer};
+use writing::{Queued, Writer, WriterState};
 
 /// One partition's log.
 pub struct Log {
@@ -79,13 +79,15 @@ impl Log {
     /// When the system refuses to make, read or cut a file.
     pub fn open(options: OpenOptions) -> Result<(Arc<Self>, Recovery), OpenError> {
         let dir: Arc<Path> = Arc::from(options.dir.as_path());
-        let Recovered { partition, segments, active_since_ms, durable, saved, unsynced, report } =
+        let Recovered { partition, segments, active_since_ms, cleaned_to, durable, saved, unsynced, report } =
             recover(&options, &dir)?;
         let offsets = Offsets {
             log_start: partition.log_start(),
             high_watermark: partition.high_watermark(),
             log_end: partition.log_end(),
         };
+        let active = Arc::clone(segments.last().expect("recovery leaves at least one segment"));
+        let writer = Writer::new(WriterState { partition, active, active_since_ms, cleaned_to });
         let OpenOptions { disk, clock, flusher, mut config, .. } = options;
         unsynced.made_in.iter().for_each(|dir| flusher.forget(dir));
         config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
@@ -96,7 +98,7 @@ impl Log {
             dir,
             config,
             queue: Combiner::new(),
-            writer: Mutex::new(Writer::new(partition, segments.last().map(Arc::clone), active_since_ms)),
+            writer: Mutex::new(writer),
             segments: SegmentList::new(segments),
             tail: Arc::new(Tail::new(offsets)),
             durability: Mutex::new(Durability::at(durable, saved)),

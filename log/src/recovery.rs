@@ -90,6 +90,8 @@ pub(crate) struct Recovered {
     /// Never empty; the last is the active one.
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) active_since_ms: i64,
+    /// Compaction has been through what lies below.
+    pub(crate) cleaned_to: Offset,
     pub(crate) durable: Offset,
     /// What on disk says all that there is to say, if something does.
     pub(crate) saved: Option<Saved>,
@@ -111,6 +113,7 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         Some(snapshot) => snapshot.partition.clone(),
         None => Partition::starting_at(start),
     };
+    let cleaned_to = snapshot.as_ref().map_or(start, |snapshot| snapshot.cleaned_to);
     let report = Recovery { durable: durable.unwrap_or(start), ..Recovery::default() };
     let mut walk = Walk { options, dir, partition, segments: Vec::new(), report, ended: false };
     let active_since_ms = snapshot
@@ -142,7 +145,7 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         (true, _, true) => Some(Saved::By { log_start: report.log_start, durable }),
         _ => None,
     };
-    Ok(Recovered { partition, segments, active_since_ms, durable, saved, unsynced, report })
+    Ok(Recovered { partition, segments, active_since_ms, cleaned_to, durable, saved, unsynced, report })
 }
 
 fn create(options: &OpenOptions, dir: &Arc<Path>, base: Offset) -> Result<Segment, OpenError> {
@@ -271,7 +274,8 @@ impl Walk<'_> {
     fn trust(&mut self, record: &SegmentRecord, end: Offset) {
         let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
         let extent = Extent { end, bytes: record.bytes };
-        let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index);
+        let segment =
+            Segment::existing(&self.options.disk, self.dir, record.base, extent, index).with(record.past);
         self.segments.push(Arc::new(segment));
     }
 
@@ -280,7 +284,8 @@ impl Walk<'_> {
         let durable = self.partition.log_end();
         let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
         let extent = Extent { end: durable, bytes: record.bytes };
-        let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index);
+        let segment =
+            Segment::existing(&self.options.disk, self.dir, record.base, extent, index).with(record.past);
         let found = folder.logs.binary_search(&record.base).is_ok();
         let held = match found {
             true => self.bytes_of(&segment)?,

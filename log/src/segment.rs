@@ -12,14 +12,15 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use millstream_protocol::records::BatchHeader;
 
 use crate::disk::{Disk, DiskFile, IfMissing, Patience};
 use crate::ids::Offset;
+use crate::partition::NO_TIMESTAMP;
 use crate::segment_list::Based;
 
 mod index;
@@ -74,6 +75,20 @@ pub(crate) struct Extent {
     pub(crate) bytes: u64,
 }
 
+/// What is known of a segment beside its batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Compaction wrote it: its offsets may have gaps.
+    pub(crate) is_compacted: bool,
+    /// When a batch was appended to it last, by our clock; -1 if none was.
+    pub(crate) appended_ms: i64,
+}
+
+impl Past {
+    /// Of a segment to which nothing happened yet.
+    pub(crate) const NONE: Self = Self { is_compacted: false, appended_ms: NO_TIMESTAMP };
+}
+
 /// What a reader wants of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
@@ -108,6 +123,9 @@ pub(crate) struct Segment {
     /// The batches that were appended last.
     recent: OnceLock<Box<Recent>>,
     index: SegmentIndex,
+    is_compacted: bool,
+    /// When a batch was appended last, by our clock; -1 if none was.
+    appended_ms: AtomicI64,
 }
 
 impl Based for Segment {
@@ -133,9 +151,22 @@ impl Segment {
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
             index,
+            is_compacted: Past::NONE.is_compacted,
+            appended_ms: AtomicI64::new(Past::NONE.appended_ms),
         };
         segment.set_extent(extent);
         segment
+    }
+
+    /// The same, with this past.
+    pub(crate) fn with(self, past: Past) -> Self {
+        let Past { is_compacted, appended_ms } = past;
+        Self { is_compacted, appended_ms: AtomicI64::new(appended_ms), ..self }
+    }
+
+    /// What is known of it beside its batches.
+    pub(crate) fn past(&self) -> Past {
+        Past { is_compacted: self.is_compacted, appended_ms: self.appended_ms.load(Relaxed) }
     }
 
     /// A new, empty segment. Its name is not durable yet.
@@ -198,9 +229,15 @@ impl Segment {
 
     /// Writes batches at the end and shows them to readers that may see their offsets. Only the writer
     /// calls this. After an error the end of the file is unknown.
-    pub(crate) fn append(&self, parts: &mut [IoSlice<'_>], batches: &[Placed]) -> io::Result<()> {
+    pub(crate) fn append(
+        &self,
+        parts: &mut [IoSlice<'_>],
+        batches: &[Placed],
+        now_ms: i64,
+    ) -> io::Result<()> {
         let Some(first) = batches.first() else { return Ok(()) };
         self.file()?.write_at(parts, first.position)?;
+        self.appended_ms.store(now_ms, Relaxed);
         self.note(batches);
         Ok(())
     }
@@ -215,6 +252,11 @@ impl Segment {
         }
         let bytes = last.position + last.bytes as u64;
         self.set_extent(Extent { end: last.last_offset.advance(1), bytes });
+    }
+
+    /// Batches that lie in the file were appended at this time at the latest, as far as can be told.
+    pub(crate) fn note_appended_by(&self, ms: i64) {
+        self.appended_ms.fetch_max(ms, Relaxed);
     }
 
     fn relative(&self, offset: Offset) -> u32 {

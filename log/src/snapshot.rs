@@ -7,14 +7,17 @@
 //! ```text
 //!  at  bytes
 //!   0      4  "MSsn"
-//!   4      2  version, 1; a reader refuses any other and walks the log
+//!   4      2  version, 2; a reader refuses any other and walks the log
 //!   6      4  CRC-32C of what follows
 //!  10      8  durable point
 //!  18      8  log start
 //!  26      8  when the active segment got its first batch, milliseconds; -1 if it has none
-//!  34      4  count of segments, oldest first, the last of them holds the durable point; for each
+//!  34      8  cleaned to: compaction has been through what lies below; the log start if it never was here
+//!  42      4  count of segments, oldest first, the last of them holds the durable point; for each
 //!               8  base
 //!               8  bytes; of the last, the position of the durable point
+//!               1  flags: bit 0, it was compacted and its offsets may have gaps; the others are 0
+//!               8  when a batch was appended to it last, by our clock, milliseconds; -1 if none was
 //!               4  entries of the offset index     4  entries of the time index
 //!               4  position of the last entry      8  time of the last time entry
 //!               8  largest timestamp               4  last offset of its batch, less the base
@@ -37,12 +40,14 @@ use millstream_protocol::records::crc32c;
 use crate::disk::{Disk, IfMissing};
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
 use crate::partition::{BatchMemo, EpochHistory, EpochStart, Partition, Producer, Producers};
-use crate::segment::{FileKind, FileName, IndexMark, SEGMENT_BYTES_MAX, TimeMark};
+use crate::segment::{FileKind, FileName, IndexMark, Past, SEGMENT_BYTES_MAX, TimeMark};
 
 const MAGIC: &[u8; 4] = b"MSsn";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const CRC_AT: usize = 6;
 const BODY_AT: usize = 10;
+
+const COMPACTED_FLAG: u8 = 1;
 
 /// Snapshots that are kept; should the newest be damaged, the one before it bounds the walk.
 const GENERATIONS: usize = 2;
@@ -60,6 +65,7 @@ pub(crate) enum Safety {
 pub(crate) struct SegmentRecord {
     pub(crate) base: Offset,
     pub(crate) bytes: u64,
+    pub(crate) past: Past,
     pub(crate) index: IndexMark,
 }
 
@@ -68,6 +74,8 @@ pub(crate) struct SegmentRecord {
 pub(crate) struct Snapshot {
     pub(crate) segments: Vec<SegmentRecord>,
     pub(crate) active_since_ms: i64,
+    /// Compaction has been through what lies below.
+    pub(crate) cleaned_to: Offset,
     /// Its log end is the durable point.
     pub(crate) partition: Partition,
 }
@@ -85,10 +93,13 @@ impl Snapshot {
         put_offset(&mut out, self.durable());
         put_offset(&mut out, self.partition.log_start());
         out.extend_from_slice(&self.active_since_ms.to_be_bytes());
+        put_offset(&mut out, self.cleaned_to);
         put_count(&mut out, self.segments.len());
         for segment in &self.segments {
             put_offset(&mut out, segment.base);
             out.extend_from_slice(&segment.bytes.to_be_bytes());
+            out.push(if segment.past.is_compacted { COMPACTED_FLAG } else { 0 });
+            out.extend_from_slice(&segment.past.appended_ms.to_be_bytes());
             let IndexMark { offset_entries, time_entries, last_position, last_time, newest } = segment.index;
             for number in [offset_entries, time_entries, last_position] {
                 out.extend_from_slice(&number.to_be_bytes());
@@ -130,7 +141,7 @@ impl Snapshot {
             return None;
         }
         let (durable, log_start) = (at.offset()?, at.offset()?);
-        let active_since_ms = at.i64()?;
+        let (active_since_ms, cleaned_to) = (at.i64()?, at.offset()?);
         let segments = (0..at.u32()?).map(|_| at.segment()).collect::<Option<Vec<_>>>()?;
         let epochs = (0..at.u32()?)
             .map(|_| {
@@ -147,12 +158,12 @@ impl Snapshot {
         }
         let last = segments.last()?;
         let in_order = segments.is_sorted_by(|a, b| a.base < b.base);
-        if !at.0.is_empty() || !in_order || last.base > durable || log_start > durable {
+        if !at.0.is_empty() || !in_order || last.base > durable || log_start.max(cleaned_to) > durable {
             return None;
         }
         let partition =
             Partition::restore(log_start, durable, EpochHistory::from_entries(epochs)?, producers);
-        Some(Self { segments, active_since_ms, partition })
+        Some(Self { segments, active_since_ms, cleaned_to, partition })
     }
 
     /// Writes the snapshot and removes those that are no longer needed. The batches below it are durable.
@@ -245,11 +256,16 @@ impl Fields<'_> {
     fn segment(&mut self) -> Option<SegmentRecord> {
         let base = self.offset()?;
         let bytes = self.take().map(u64::from_be_bytes).filter(|bytes| *bytes <= SEGMENT_BYTES_MAX)?;
+        let [flags] = self.take()?;
+        if flags & !COMPACTED_FLAG != 0 {
+            return None;
+        }
+        let past = Past { is_compacted: flags & COMPACTED_FLAG != 0, appended_ms: self.i64()? };
         let (offset_entries, time_entries, last_position) = (self.u32()?, self.u32()?, self.u32()?);
         let last_time = self.i64()?;
         let newest = TimeMark { timestamp: self.i64()?, offset: self.u32()? };
         let index = IndexMark { offset_entries, time_entries, last_position, last_time, newest };
-        Some(SegmentRecord { base, bytes, index })
+        Some(SegmentRecord { base, bytes, past, index })
     }
 
     fn producer(&mut self) -> Option<(ProducerId, Producer)> {

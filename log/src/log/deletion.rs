@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::writing::Writer;
+use super::writing::{Writer, WriterState};
 use super::{DeleteRecordsError, FlushError, Log, OpenError};
 use crate::config::{CleanStart, OpenOptions};
 use crate::ids::Offset;
@@ -116,8 +116,12 @@ impl Log {
         // Snapshots that knew the log start may be gone.
         recovered.partition.raise_log_start(log_start);
         let end = recovered.partition.log_end();
-        let active = recovered.segments.last().map(Arc::clone);
-        writer.replace(recovered.partition, active, recovered.active_since_ms);
+        writer.replace(WriterState {
+            partition: recovered.partition,
+            active: Arc::clone(recovered.segments.last().expect("recovery leaves at least one segment")),
+            active_since_ms: recovered.active_since_ms,
+            cleaned_to: writer.cleaned_to().min(end),
+        });
         self.segments.replace(recovered.segments);
         writer.snapshot(&self.segments).write(&*self.disk, &self.dir, Safety::Synced).map_err(failed)?;
         Ok(end)

@@ -145,34 +145,50 @@ pub(super) struct Writer {
     active: Arc<Segment>,
     /// When the active segment got its first batch.
     active_since_ms: i64,
+    /// Compaction has been through what lies below.
+    cleaned_to: Offset,
     /// Bytes since the last checkpoint.
     unsaved_bytes: u64,
     /// Empty between turns; kept because a turn should not allocate what the last one had.
     group: Group,
 }
 
+/// What recovery hands to the writer.
+#[derive(Debug)]
+pub(super) struct WriterState {
+    pub(super) partition: Partition,
+    pub(super) active: Arc<Segment>,
+    pub(super) active_since_ms: i64,
+    pub(super) cleaned_to: Offset,
+}
+
 impl Writer {
-    pub(super) fn new(partition: Partition, active: Option<Arc<Segment>>, active_since_ms: i64) -> Self {
-        let active = active.expect("recovery leaves at least one segment");
-        Self { partition, active, active_since_ms, unsaved_bytes: 0, group: Group::default() }
+    pub(super) fn new(found: WriterState) -> Self {
+        let WriterState { partition, active, active_since_ms, cleaned_to } = found;
+        Self { partition, active, active_since_ms, cleaned_to, unsaved_bytes: 0, group: Group::default() }
     }
 
     pub(super) fn partition(&self) -> &Partition {
         &self.partition
     }
 
+    /// Compaction has been through what lies below.
+    pub(super) fn cleaned_to(&self) -> Offset {
+        self.cleaned_to
+    }
+
     pub(super) fn partition_mut(&mut self) -> &mut Partition {
         &mut self.partition
     }
 
-    fn write_group(&mut self) -> io::Result<()> {
+    fn write_group(&mut self, now_ms: i64) -> io::Result<()> {
         let Group { prefixes, batches, placed } = &self.group;
         let mut parts = Vec::with_capacity(2 * batches.len());
         for (prefix, batch) in prefixes.iter().zip(batches) {
             parts.push(IoSlice::new(prefix));
             parts.push(IoSlice::new(&batch[PREFIX_BYTES..]));
         }
-        self.active.append(&mut parts, placed)?;
+        self.active.append(&mut parts, placed, now_ms)?;
         self.unsaved_bytes += placed.iter().map(|batch| batch.bytes as u64).sum::<u64>();
         Ok(())
     }
@@ -183,23 +199,20 @@ impl Writer {
         let record = |segment: &Arc<Segment>| SegmentRecord {
             base: segment.base(),
             bytes: segment.extent().bytes,
+            past: segment.past(),
             index: segment.index().mark(),
         };
         Snapshot {
             segments: segments.all().iter().map(record).collect(),
             active_since_ms: self.active_since_ms,
+            cleaned_to: self.cleaned_to,
             partition: self.partition.clone(),
         }
     }
 
     /// Starts over with what recovery found.
-    pub(super) fn replace(
-        &mut self,
-        partition: Partition,
-        active: Option<Arc<Segment>>,
-        active_since_ms: i64,
-    ) {
-        *self = Self::new(partition, active, active_since_ms);
+    pub(super) fn replace(&mut self, found: WriterState) {
+        *self = Self::new(found);
     }
 
     /// No batch will follow in the active segment.
@@ -243,7 +256,7 @@ impl Log {
                 budget.spend(queued.append.batch.len());
                 settled.push(self.judge(&mut writer, queued, now_ms));
             }
-            self.write(&mut writer);
+            self.write(&mut writer, now_ms);
             writer.unsaved_bytes >= self.config.checkpoint_bytes
         };
         self.settle(settled);
@@ -291,7 +304,7 @@ impl Log {
         let position = behind.unwrap_or_else(|| writer.active.extent().bytes);
         let mut placed = Placed::new(header, base_offset, position);
         if self.must_roll(writer, &placed, now_ms) {
-            self.write(writer);
+            self.write(writer, now_ms);
             self.roll(writer, base_offset);
             placed.position = 0;
         }
@@ -319,12 +332,12 @@ impl Log {
     }
 
     /// Writes what was placed, and shows it.
-    fn write(&self, writer: &mut Writer) {
+    fn write(&self, writer: &mut Writer, now_ms: i64) {
         if let Some(last) = writer.group.placed.last()
             && !self.is_failed()
         {
             let end = last.last_offset.advance(1);
-            match writer.write_group() {
+            match writer.write_group(now_ms) {
                 Ok(()) => self.show(writer, end),
                 Err(error) => self.note_failure("write to", &error),
             }

@@ -44,6 +44,9 @@ pub(super) fn scan(
         }
         partition.replay(&header, now_ms);
         segment.note(&[placed]);
+        // Our clock may have jumped since: a batch's own time, where it has one, says more of when it came.
+        let written_ms = if header.max_timestamp < 0 { now_ms } else { header.max_timestamp.min(now_ms) };
+        segment.note_appended_by(written_ms);
         window.consume(placed.bytes);
     }
 }

@@ -202,3 +202,29 @@ fn foreign_files_are_left_alone() {
     assert!(names.contains(&"notes.txt".into()) && names.contains(&"00000000000000000000.log.bak".into()));
     assert!(!names.iter().any(|name| name.ends_with("unfinished")), "{names:?}");
 }
+
+#[test]
+fn the_time_of_the_last_append_survives_a_restart_and_is_guessed_low_without_a_snapshot() {
+    let rig = Rig::small();
+    let log = rig.open();
+    fill(&log, 0..20);
+    rig.clock.advance(Duration::from_secs(60));
+    fill(&log, 20..40);
+    let times = |log: &Log| -> Vec<_> {
+        log.segments.all().iter().map(|segment| segment.past().appended_ms - NOW_MS).collect()
+    };
+    let known = times(&log);
+    assert!(known.len() > 2 && known[0] == 0 && known[known.len() - 1] == 60_000, "{known:?}");
+    log.close().unwrap();
+    assert_eq!(times(&rig.open()), known);
+    for name in rig.names().iter().filter(|name| name.ends_with(".snapshot")) {
+        rig.disk.remove_file(&Rig::file(name)).unwrap();
+    }
+    rig.clock.advance(Duration::from_hours(1000));
+    let guessed = times(&rig.open());
+    assert_eq!(
+        guessed,
+        vec![0; known.len()],
+        "the records' own time, not that of a clock that may have jumped"
+    );
+}

@@ -1,0 +1,110 @@
+//! A limit on bytes per second for work in the background.
+//!
+//! Work is done in pieces; each piece asks first and waits until it is its turn. One second's worth may be
+//! taken at once after a pause. It refuses to know what the bytes are for, and needs no clock of the
+//! machine: only time that has passed counts.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Holds work to a rate. Shared by those who share the rate.
+#[derive(Debug)]
+pub struct Pace {
+    bucket: Option<Mutex<Bucket>>,
+    hurried: Condvar,
+}
+
+impl Pace {
+    /// No limit: nobody ever waits.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self { bucket: None, hurried: Condvar::new() }
+    }
+
+    /// At most so many bytes per second; 0 is a limit of one byte, not none.
+    #[must_use]
+    pub fn of(bytes_per_second: u64) -> Self {
+        let bucket = Bucket::full(bytes_per_second.max(1), Instant::now());
+        Self { bucket: Some(Mutex::new(bucket)), hurried: Condvar::new() }
+    }
+
+    /// Waits until `bytes` more may be moved. Blocks. A piece larger than a second's worth is paid for by
+    /// those that follow.
+    pub fn wait_for(&self, bytes: u64) {
+        let Some(bucket) = &self.bucket else { return };
+        let mut bucket = bucket.lock();
+        if bucket.hurried {
+            return;
+        }
+        let until = bucket.take(bytes, Instant::now());
+        while !bucket.hurried && !self.hurried.wait_until(&mut bucket, until).timed_out() {}
+    }
+
+    /// Nobody waits any more: the work has to end.
+    pub fn hurry(&self) {
+        if let Some(bucket) = &self.bucket {
+            bucket.lock().hurried = true;
+            self.hurried.notify_all();
+        }
+    }
+}
+
+/// The pure part: how much may be taken, and when.
+#[derive(Debug)]
+struct Bucket {
+    bytes_per_second: u64,
+    /// When the bucket was, or will be, empty.
+    empty_at: Instant,
+    hurried: bool,
+}
+
+impl Bucket {
+    const HOLDS: Duration = Duration::from_secs(1);
+
+    fn full(bytes_per_second: u64, now: Instant) -> Self {
+        let empty_at = now.checked_sub(Self::HOLDS).unwrap_or(now);
+        Self { bytes_per_second, empty_at, hurried: false }
+    }
+
+    /// Takes `bytes` out and says from when on they may be used.
+    fn take(&mut self, bytes: u64, now: Instant) -> Instant {
+        let full = now.checked_sub(Self::HOLDS).unwrap_or(now);
+        let begin = self.empty_at.max(full);
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        // A debt of more than a day is a mistake of units; the work has to end some time.
+        self.empty_at = begin + cost.min(Duration::from_hours(24));
+        self.empty_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_worth_is_free_and_then_the_rate_holds() {
+        let start = Instant::now() + Duration::from_secs(10);
+        let mut bucket = Bucket::full(1000, start);
+        assert!(bucket.take(600, start) <= start);
+        assert!(bucket.take(400, start) <= start);
+        assert_eq!(bucket.take(500, start), start + Duration::from_millis(500));
+        let later = start + Duration::from_millis(500);
+        assert_eq!(bucket.take(2000, later), later + Duration::from_secs(2), "a large piece is a debt");
+        let much_later = start + Duration::from_secs(100);
+        assert!(bucket.take(1000, much_later) <= much_later);
+        assert!(bucket.take(1, much_later) > much_later, "a pause saves up one second's worth, no more");
+    }
+
+    #[test]
+    fn work_that_has_to_end_is_not_held_up() {
+        let pace = Pace::of(1);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pace.wait_for(1 << 20));
+            pace.hurry();
+            waiting.join().unwrap();
+        });
+        pace.wait_for(u64::MAX);
+        Pace::unlimited().wait_for(u64::MAX);
+    }
+}
