@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +28,15 @@ pub enum IfMissing {
     Fail,
 }
 
+/// Room on the file system that holds a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still write.
+    pub free_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+}
+
 /// A file system.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Makes one folder; its parent must exist. Fails with `AlreadyExists` if it is there.
@@ -45,6 +55,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// How much room there is around a folder.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
 /// An open file.
@@ -57,14 +69,24 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
     /// Cuts the file.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// Has the file system set room aside for a range that will be written; the length stays. A file system
+    /// that cannot is no error. `truncate` gives back what lies behind the new end.
+    fn preallocate(&self, range: Range<u64>) -> io::Result<()>;
     /// Length in bytes.
     fn bytes(&self) -> io::Result<u64>;
-    /// Makes the content durable. After an error nothing is known about what was written before.
+    /// Makes the content durable. After an error nothing is known about what was written before: memory shows
+    /// it as if nothing had happened, and the next call may report success without having written it.
     fn sync_data(&self) -> io::Result<()>;
     /// Whether the first and last byte of the range can be read without waiting for the device.
     fn is_resident(&self, position: u64, bytes: usize) -> bool;
     /// Brings the range into memory.
     fn bring_in(&self, position: u64, bytes: usize) -> io::Result<()>;
+    /// Drops from memory what it holds of a range and what is not waiting to be written, so that the next read
+    /// asks the device. Advice: pages that somebody is sending stay.
+    fn forget(&self, range: Range<u64>) -> io::Result<()>;
+    /// Like `read_at`, but asks the device whatever memory holds: after a failed sync the two may differ, and
+    /// only the first survives. What waits to be written is written before.
+    fn read_device_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// The system's own handle, where there is one: replies are sent from it without a copy.
     fn as_file(&self) -> Option<&Arc<File>>;
 }

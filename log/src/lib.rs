@@ -39,7 +39,7 @@ mod pace;
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use config::{CleanStart, LogConfig, OpenOptions};
-pub use disk::{Disk, DiskFile, IfMissing, RealDisk};
+pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{PowerCut, SimDisk};
 pub use flusher::Flusher;

@@ -3,17 +3,23 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::Advice;
-use rustix::io::ReadWriteFlags;
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{Disk, DiskFile, IfMissing};
+use super::{Disk, DiskFile, IfMissing, Space};
 
 /// How much `bring_in` reads at a time.
 const BRING_IN_BYTES: usize = 64 * 1024;
+
+/// What devices want positions, lengths and memory to be a multiple of when they are read directly.
+const DIRECT_BYTES: usize = 4096;
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +59,12 @@ impl Disk for RealDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
+    }
 }
 
 #[derive(Debug)]
@@ -82,9 +94,9 @@ impl DiskFile for RealFile {
             match rustix::io::preadv2(&*self.file, &mut parts, at, ReadWriteFlags::NOWAIT) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 // A file system that does not know the flag is read as it always was.
-                Err(rustix::io::Errno::OPNOTSUPP) => {
+                Err(Errno::OPNOTSUPP) => {
                     return Ok(filled + self.read_at(&mut buffer[filled..], at)?);
                 }
                 Err(error) => return Err(error.into()),
@@ -102,7 +114,7 @@ impl DiskFile for RealFile {
                     written += bytes as u64;
                     IoSlice::advance_slices(&mut parts, bytes);
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -111,6 +123,17 @@ impl DiskFile for RealFile {
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.file.set_len(bytes)
+    }
+
+    fn preallocate(&self, range: Range<u64>) -> io::Result<()> {
+        let bytes = range.end.saturating_sub(range.start);
+        if bytes == 0 {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, range.start, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     fn bytes(&self) -> io::Result<u64> {
@@ -128,13 +151,13 @@ impl DiskFile for RealFile {
             let read = rustix::io::preadv2(&*self.file, &mut parts, position, ReadWriteFlags::NOWAIT);
             // Only EAGAIN says that the page is not there; a file system that does not know the flag is
             // read as it always was.
-            !matches!(read, Err(rustix::io::Errno::AGAIN))
+            !matches!(read, Err(Errno::AGAIN))
         };
         bytes == 0 || (probe(position) && probe(position + bytes as u64 - 1))
     }
 
     fn bring_in(&self, position: u64, bytes: usize) -> io::Result<()> {
-        let length = std::num::NonZeroU64::new(bytes as u64);
+        let length = NonZeroU64::new(bytes as u64);
         // Advice only: what it does not bring in, the reads below do.
         let _ = rustix::fs::fadvise(&*self.file, position, length, Advice::WillNeed);
         let mut buffer = vec![0; bytes.min(BRING_IN_BYTES)];
@@ -149,7 +172,94 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn forget(&self, range: Range<u64>) -> io::Result<()> {
+        // No length means up to the end of the file.
+        let Some(bytes) = range.end.checked_sub(range.start).and_then(NonZeroU64::new) else { return Ok(()) };
+        Ok(rustix::fs::fadvise(&*self.file, range.start, Some(bytes), Advice::DontNeed)?)
+    }
+
+    fn read_device_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        // Through the process's own table, so that a file without a name is read too.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(direct) => match read_direct(&File::from(direct), buffer, position) {
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
+                done => return done,
+            },
+            // A file system that cannot is read as it always was.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.forget(position..position + buffer.len() as u64)?;
+        self.read_at(buffer, position)
+    }
+
     fn as_file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
+    }
+}
+
+/// Reads past memory. Position, length and memory are brought to what the device wants.
+fn read_direct(direct: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    let lead = usize::try_from(position % DIRECT_BYTES as u64).expect("smaller than the divisor");
+    let bytes = (lead + buffer.len()).next_multiple_of(DIRECT_BYTES);
+    let mut memory = vec![0; bytes + DIRECT_BYTES];
+    let aligned = memory.as_ptr().align_offset(DIRECT_BYTES);
+    let memory = &mut memory[aligned..aligned + bytes];
+    let mut filled = 0;
+    while filled < bytes {
+        match direct.read_at(&mut memory[filled..], position - lead as u64 + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => {
+                filled += read;
+                // Only the end of the file ends a read between two blocks.
+                if read % DIRECT_BYTES != 0 {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let read = filled.saturating_sub(lead).min(buffer.len());
+    buffer[..read].copy_from_slice(&memory[lead..lead + read]);
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_of(content: &[u8]) -> (tempfile::TempDir, Arc<dyn DiskFile>) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("f"), IfMissing::Create).unwrap();
+        file.write_at(&mut [IoSlice::new(content)], 0).unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn the_device_gives_what_was_written_at_any_position() {
+        let content: Vec<u8> = (0..20_000u32).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+        let (_dir, file) = file_of(&content);
+        for (position, bytes) in [(0, 20_000), (1, 10), (4095, 2), (4096, 4096), (19_990, 100), (20_000, 5)] {
+            let mut read = vec![0; bytes];
+            let count = file.read_device_at(&mut read, position as u64).unwrap();
+            let end = content.len().min(position + bytes);
+            assert_eq!(read[..count], content[position..end], "{bytes} bytes from {position}");
+        }
+    }
+
+    #[test]
+    fn room_set_aside_changes_no_length_and_forgetting_no_byte() {
+        let (dir, file) = file_of(b"batches");
+        file.preallocate(0..1 << 20).unwrap();
+        file.sync_data().unwrap();
+        file.forget(0..7).unwrap();
+        let mut read = [0; 8];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), 7);
+        assert_eq!((&read[..7], file.bytes().unwrap()), (&b"batches"[..], 7));
+        let space = RealDisk.space(dir.path()).unwrap();
+        assert!(0 < space.free_bytes && space.free_bytes < space.total_bytes, "{space:?}");
     }
 }

@@ -3,18 +3,20 @@
 //! Every file has what the process sees and what would survive; every folder's names too. A write reaches
 //! the second only by `sync_data`, a name only by `sync_dir`. A power cut keeps what survived and, if asked
 //! to be nasty, a random part of the rest: whole writes, torn ones, later ones without earlier ones. A failed
-//! sync drops what it should have written and says nothing about it the next time, as Linux does.
+//! sync drops what it should have written and says nothing about it the next time, as Linux does: the process
+//! goes on seeing it until it has memory drop it, and then sees what was durable before.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Disk, DiskFile, IfMissing};
+use super::{Disk, DiskFile, IfMissing, Space};
 
 /// The unit in which a write can be torn.
 const SECTOR_BYTES: usize = 512;
@@ -65,8 +67,48 @@ impl Unsynced {
 #[derive(Debug, Default)]
 struct Inode {
     seen: Vec<u8>,
+    /// What is seen once memory has dropped what a failed sync lost; `None` if there is no difference.
+    stored: Option<Vec<u8>>,
     durable: Vec<u8>,
     unsynced: Vec<Unsynced>,
+}
+
+impl Inode {
+    fn stored(&self) -> &Vec<u8> {
+        self.stored.as_ref().unwrap_or(&self.seen)
+    }
+
+    fn change(&mut self, change: Unsynced) {
+        change.apply(&mut self.seen);
+        if let Some(stored) = &mut self.stored {
+            change.apply(stored);
+        }
+        self.unsynced.push(change);
+    }
+
+    fn sync(&mut self) {
+        self.durable = self.stored().clone();
+        self.unsynced.clear();
+    }
+
+    /// What waits to be written is lost, and looks as if it had been written. The length is kept.
+    fn fail_sync(&mut self) {
+        let mut stored = self.durable.clone();
+        stored.resize(self.seen.len(), 0);
+        self.stored = Some(stored);
+        self.unsynced.clear();
+    }
+
+    fn forget(&mut self, range: &Range<u64>) {
+        let end = self.seen.len() as u64;
+        let at = |position: u64| usize::try_from(position.min(end)).expect("small in tests");
+        if let Some(stored) = &self.stored
+            && range.start < range.end
+        {
+            let range = at(range.start)..at(range.end);
+            self.seen[range.clone()].copy_from_slice(&stored[range]);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +123,10 @@ struct World {
     power_fails_at: Option<u64>,
     failing_sync: Option<u64>,
     failing_write: Option<u64>,
+    failing_read: Option<u64>,
+    failing_change: Option<u64>,
+    /// Bytes that all files together may have.
+    capacity: Option<u64>,
     syncs_lie: bool,
     is_cold: bool,
 }
@@ -105,6 +151,9 @@ impl SimDisk {
             power_fails_at: None,
             failing_sync: None,
             failing_write: None,
+            failing_read: None,
+            failing_change: None,
+            capacity: None,
             syncs_lie: false,
             is_cold: false,
         };
@@ -130,6 +179,8 @@ impl SimDisk {
         world.power_fails_at = None;
         world.failing_sync = None;
         world.failing_write = None;
+        world.failing_read = None;
+        world.failing_change = None;
         let mut dice = match cut {
             PowerCut::LosesUnsynced => None,
             PowerCut::KeepsSome { seed } => Some(Dice(seed)),
@@ -142,6 +193,7 @@ impl SimDisk {
                 }
             }
             inode.seen.clone_from(&content);
+            inode.stored = None;
             inode.durable = content;
         }
         let mut names = world.durable.clone();
@@ -168,7 +220,7 @@ impl SimDisk {
     }
 
     /// The sync of this number, counted from 0 from now on, fails, and what it should have made durable is
-    /// lost without further notice.
+    /// lost without further notice: it is seen until memory drops it.
     pub fn fail_sync(&self, nth: u64) {
         self.world.lock().failing_sync = Some(nth);
     }
@@ -176,6 +228,39 @@ impl SimDisk {
     /// The write of this number, counted from 0 from now on, fails half way.
     pub fn fail_write(&self, nth: u64) {
         self.world.lock().failing_write = Some(nth);
+    }
+
+    /// The read of this number, counted from 0 from now on, fails.
+    pub fn fail_read(&self, nth: u64) {
+        self.world.lock().failing_read = Some(nth);
+    }
+
+    /// The change of this number, counted from 0 from now on, fails, whatever it is: a name made, given or
+    /// removed, a write, a cut, a sync of a file or a folder.
+    pub fn fail_change(&self, nth: u64) {
+        self.world.lock().failing_change = Some(nth);
+    }
+
+    /// Whether the fault asked for by one of the `fail_` calls is still to come. A test whose fault did not
+    /// come shows nothing.
+    #[must_use]
+    pub fn fault_is_pending(&self) -> bool {
+        let world = self.world.lock();
+        [world.failing_sync, world.failing_write, world.failing_read, world.failing_change]
+            .iter()
+            .any(Option::is_some)
+    }
+
+    /// How many bytes all files together may have from now on; `None` is no bound. A write beyond it is done
+    /// in part and fails for lack of space.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.world.lock().capacity = bytes;
+    }
+
+    /// Bytes of all files that have a name.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.world.lock().used_bytes()
     }
 
     /// Syncs do nothing and report success: a fault to show that a test would notice.
@@ -204,6 +289,7 @@ impl SimDisk {
         if let Some(Node::File(inode)) = world.seen.get(path).copied() {
             let inode = &mut world.inodes[inode];
             inode.seen = content.to_vec();
+            inode.stored = None;
             inode.durable = content.to_vec();
             inode.unsynced.clear();
         }
@@ -251,10 +337,44 @@ impl World {
     /// Counts a change. `Err` if the power is off, or fails now.
     fn change(&mut self) -> io::Result<()> {
         self.changes += 1;
-        match self.power_fails_at {
-            Some(at) if self.changes > at => Err(power_is_off()),
-            _ => Ok(()),
+        self.is_on()?;
+        match counts_down(&mut self.failing_change) {
+            true => Err(io::Error::other("injected error")),
+            false => Ok(()),
         }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let files = self.seen.values().filter_map(|node| match node {
+            Node::File(inode) => Some(self.inodes[*inode].seen.len() as u64),
+            Node::Dir => None,
+        });
+        files.sum()
+    }
+
+    /// How many of these bytes fit.
+    fn fitting(&self, inode: usize, position: usize, bytes: usize) -> usize {
+        let Some(capacity) = self.capacity else { return bytes };
+        let free = usize::try_from(capacity.saturating_sub(self.used_bytes())).unwrap_or(usize::MAX);
+        let held = self.inodes[inode].seen.len().saturating_sub(position);
+        bytes.min(held.saturating_add(free))
+    }
+
+    fn read(
+        &mut self,
+        content: impl Fn(&Inode) -> &Vec<u8>,
+        read: (usize, &mut [u8], u64),
+    ) -> io::Result<usize> {
+        let (inode, buffer, position) = read;
+        self.is_on()?;
+        if counts_down(&mut self.failing_read) {
+            return Err(io::Error::other("injected read error"));
+        }
+        let content = content(&self.inodes[inode]);
+        let from = usize::try_from(position).map_or(content.len(), |at| at.min(content.len()));
+        let bytes = buffer.len().min(content.len() - from);
+        buffer[..bytes].copy_from_slice(&content[from..from + bytes]);
+        Ok(bytes)
     }
 
     fn is_on(&self) -> io::Result<()> {
@@ -361,6 +481,14 @@ impl Disk for SimDisk {
         }
         Ok(())
     }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let world = self.world.lock();
+        world.is_on()?;
+        world.node(dir)?;
+        let total_bytes = world.capacity.unwrap_or(1 << 40);
+        Ok(Space { free_bytes: total_bytes.saturating_sub(world.used_bytes()), total_bytes })
+    }
 }
 
 #[derive(Debug)]
@@ -393,14 +521,7 @@ fn counts_down(nth: &mut Option<u64>) -> bool {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.with(|world| {
-            world.is_on()?;
-            let content = &world.inodes[self.inode].seen;
-            let from = usize::try_from(position).map_or(content.len(), |at| at.min(content.len()));
-            let bytes = buffer.len().min(content.len() - from);
-            buffer[..bytes].copy_from_slice(&content[from..from + bytes]);
-            Ok(bytes)
-        })
+        self.with(|world| world.read(|inode| &inode.seen, (self.inode, buffer, position)))
     }
 
     fn try_read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
@@ -419,14 +540,18 @@ impl DiskFile for SimFile {
             if fails {
                 bytes.truncate(bytes.len() / 2);
             }
-            // What is cut off by the power may have been written, in whole or in part.
             let position = usize::try_from(position).expect("small in tests");
-            let write = Unsynced::Write { position, bytes };
-            let inode = &mut world.inodes[self.inode];
-            write.apply(&mut inode.seen);
-            inode.unsynced.push(write);
+            let fitting = world.fitting(self.inode, position, bytes.len());
+            let is_full = fitting < bytes.len();
+            bytes.truncate(fitting);
+            // What is cut off by the power may have been written, in whole or in part.
+            world.inodes[self.inode].change(Unsynced::Write { position, bytes });
             powered?;
-            if fails { Err(io::Error::other("injected write error")) } else { Ok(()) }
+            match (fails, is_full) {
+                (true, _) => Err(io::Error::other("injected write error")),
+                (false, true) => Err(io::ErrorKind::StorageFull.into()),
+                (false, false) => Ok(()),
+            }
         })
     }
 
@@ -435,11 +560,13 @@ impl DiskFile for SimFile {
             world.is_on()?;
             world.change()?;
             let cut = Unsynced::Truncate { bytes: usize::try_from(bytes).expect("small in tests") };
-            let inode = &mut world.inodes[self.inode];
-            cut.apply(&mut inode.seen);
-            inode.unsynced.push(cut);
+            world.inodes[self.inode].change(cut);
             Ok(())
         })
+    }
+
+    fn preallocate(&self, _range: Range<u64>) -> io::Result<()> {
+        self.with(|world| world.is_on())
     }
 
     fn bytes(&self) -> io::Result<u64> {
@@ -451,19 +578,31 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|world| {
-            world.change()?;
+            let changed = world.change();
+            world.is_on()?;
             let (fails, lies) = (counts_down(&mut world.failing_sync), world.syncs_lie);
             let inode = &mut world.inodes[self.inode];
-            if fails {
-                inode.unsynced.clear();
+            if fails || changed.is_err() {
+                inode.fail_sync();
                 return Err(io::Error::other("injected sync error"));
             }
             if !lies {
-                inode.durable.clone_from(&inode.seen);
-                inode.unsynced.clear();
+                inode.sync();
             }
             Ok(())
         })
+    }
+
+    fn forget(&self, range: Range<u64>) -> io::Result<()> {
+        self.with(|world| {
+            world.is_on()?;
+            world.inodes[self.inode].forget(&range);
+            Ok(())
+        })
+    }
+
+    fn read_device_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.with(|world| world.read(Inode::stored, (self.inode, buffer, position)))
     }
 
     fn is_resident(&self, _position: u64, _bytes: usize) -> bool {
@@ -476,5 +615,74 @@ impl DiskFile for SimFile {
 
     fn as_file(&self) -> Option<&Arc<File>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (SimDisk, Arc<dyn DiskFile>) {
+        let disk = SimDisk::new();
+        let file = disk.open(Path::new("/f"), IfMissing::Create).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        (disk, file)
+    }
+
+    fn content(file: &dyn DiskFile) -> Vec<u8> {
+        let mut bytes = vec![0; 100];
+        let read = file.read_at(&mut bytes, 0).unwrap();
+        bytes.truncate(read);
+        bytes
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_looks_written_until_memory_drops_it() {
+        let (disk, file) = file();
+        file.write_at(&mut [IoSlice::new(b"kept")], 0).unwrap();
+        file.sync_data().unwrap();
+        file.write_at(&mut [IoSlice::new(b" lost")], 4).unwrap();
+        disk.fail_sync(0);
+        file.sync_data().unwrap_err();
+        assert!(!disk.fault_is_pending());
+        file.write_at(&mut [IoSlice::new(b" later")], 9).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(content(&*file), b"kept lost later");
+        let mut device = [0; 15];
+        file.read_device_at(&mut device, 0).unwrap();
+        assert_eq!(&device, b"kept\0\0\0\0\0 later");
+        file.forget(0..100).unwrap();
+        assert_eq!(content(&*file), device);
+        disk.power_cut(PowerCut::LosesUnsynced);
+        assert_eq!(disk.content(Path::new("/f")).unwrap(), device);
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_fits_and_says_so() {
+        let (disk, file) = file();
+        disk.set_capacity(Some(6));
+        let error = file.write_at(&mut [IoSlice::new(b"too many")], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            (content(&*file), disk.space(Path::new("/")).unwrap().free_bytes),
+            (b"too ma".to_vec(), 0)
+        );
+        file.write_at(&mut [IoSlice::new(b"over")], 1).unwrap();
+        disk.set_capacity(None);
+        file.write_at(&mut [IoSlice::new(b"!")], 6).unwrap();
+        assert_eq!(content(&*file), b"tovera!");
+    }
+
+    #[test]
+    fn a_change_and_a_read_fail_when_it_is_their_turn() {
+        let (disk, file) = file();
+        disk.fail_change(1);
+        file.write_at(&mut [IoSlice::new(b"1")], 0).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap_err();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.fail_read(0);
+        file.read_at(&mut [0], 0).unwrap_err();
+        file.read_at(&mut [0], 0).unwrap();
+        assert!(!disk.fault_is_pending());
     }
 }
