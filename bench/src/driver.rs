@@ -129,7 +129,7 @@ impl Payloads {
 
 /// The times at which an open loop means to send.
 #[derive(Debug)]
-struct Schedule {
+pub(crate) struct Schedule {
     started: Instant,
     interval: Duration,
     sent: u32,
@@ -137,12 +137,13 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn start(load: OpenLoop) -> Self {
+    /// Begins now.
+    pub(crate) fn start(load: OpenLoop) -> Self {
         Self { started: Instant::now(), interval: load.interval, sent: 0, records: load.records }
     }
 
     /// Waits for the next intended time and returns it; a late caller gets it at once.
-    fn next(&mut self) -> Option<Instant> {
+    pub(crate) fn next(&mut self) -> Option<Instant> {
         if self.sent == self.records {
             return None;
         }

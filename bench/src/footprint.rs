@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use millstream_protocol::messages::CreateTopicsRequest;
-use millstream_protocol::messages::create_topics_request::CreatableTopic;
-use millstream_protocol::{ErrorCode, KStr};
+use anyhow::{Context as _, Result};
 
+use crate::durability::one_record;
 use crate::meter::resident_bytes;
+use crate::options::Acks;
 use crate::peer::{How, Peer, Running};
 use crate::sample::Figure;
 use crate::wire::Connection;
@@ -26,7 +25,7 @@ pub(crate) fn measure(peer: &dyn Peer, how: &How<'_>) -> Result<BTreeMap<Figure,
     let broker = peer.start(how)?;
     let mut connection = Connection::open(broker.address)?;
     connection.await_topic("first")?;
-    connection.produce_one("first")?;
+    connection.produce("first", one_record(5), Acks::Written)?;
     figures.insert(Figure::FirstProduceMs, begun.elapsed().as_secs_f64() * 1e3);
     drop(broker);
 
@@ -37,7 +36,7 @@ pub(crate) fn measure(peer: &dyn Peer, how: &How<'_>) -> Result<BTreeMap<Figure,
         let mut connection = Connection::open(broker.address)?;
         connection.await_topic("in-use")?;
         let before = resident_at_rest(&broker)?;
-        create_idle_partitions(&mut connection)?;
+        connection.create_topic("idle", IDLE_PARTITIONS, &[])?;
         let added = resident_at_rest(&broker)?.saturating_sub(before);
         figures.insert(Figure::PartitionsMemoryBytes, added as f64);
     }
@@ -55,21 +54,4 @@ fn resident_at_rest(broker: &Running) -> Result<u64> {
         std::thread::park_timeout(left);
     }
     resident_bytes(broker.pid())
-}
-
-fn create_idle_partitions(connection: &mut Connection) -> Result<()> {
-    const VERSION: i16 = 4;
-    let topic = CreatableTopic {
-        name: KStr::from("idle"),
-        num_partitions: IDLE_PARTITIONS,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
-    let response = connection.call(VERSION, &request)?;
-    let code = response.topics.first().context("an answer without the topic")?.error_code;
-    ensure!(code == ErrorCode::None.code(), "{IDLE_PARTITIONS} partitions were refused with error {code}");
-    let found = connection.await_topic("idle")?;
-    ensure!(found == IDLE_PARTITIONS as usize, "{found} partitions instead of {IDLE_PARTITIONS}");
-    Ok(())
 }

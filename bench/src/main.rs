@@ -1,12 +1,13 @@
 //! `millstream-bench`: loads a broker, reads what that cost from the system, and holds it against a floor.
 //!
 //! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
-//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`) and how it
-//! is told (`sample`, `bars`, `table`, `report`). This crate never links the broker: it sees what a user
+//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`, `scrape`) and
+//! how it is told (`sample`, `bars`, `table`, `report`). `durability` is a workload of its own. This crate never links the broker: it sees what a user
 //! sees, a process and a socket.
 
 mod bars;
 mod driver;
+mod durability;
 mod environment;
 mod footprint;
 mod latency;
@@ -17,6 +18,7 @@ mod peer;
 mod report;
 mod runner;
 mod sample;
+mod scrape;
 mod table;
 mod wire;
 mod workload;
@@ -27,8 +29,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let options::Command::ProduceConsume(options) = options::CommandLine::parse().command;
-    match runner::produce_consume(&options) {
+    let done = match options::CommandLine::parse().command {
+        options::Command::ProduceConsume(options) => runner::produce_consume(&options),
+        options::Command::Durability(options) => durability::run(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to do when standard error is gone as well.

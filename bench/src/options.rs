@@ -20,6 +20,28 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Produce and consume at full load, latency at a low rate, start-up and idle cost.
     ProduceConsume(Options),
+    /// Group commit, one acknowledgement beside the device's own, produce beside background work.
+    Durability(DurabilityOptions),
+}
+
+/// Options of `durability`.
+#[derive(Debug, Args)]
+pub(crate) struct DurabilityOptions {
+    /// The broker to measure [default: `millstream` beside this program].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) broker: Option<PathBuf>,
+    /// Folder for the brokers' data [default: the system's temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Under a minute: fewer and shorter rounds.
+    #[arg(long, conflicts_with = "smoke")]
+    pub(crate) quick: bool,
+    /// Seconds: shows that the bench works, measures nothing.
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// JSON lines instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `produce-consume`.
@@ -177,8 +199,10 @@ mod tests {
 
     fn plan(arguments: &[&str]) -> Plan {
         let line = ["millstream-bench", "produce-consume"].iter().chain(arguments);
-        let Command::ProduceConsume(options) = CommandLine::try_parse_from(line).unwrap().command;
-        options.plan()
+        match CommandLine::try_parse_from(line).unwrap().command {
+            Command::ProduceConsume(options) => options.plan(),
+            other @ Command::Durability(_) => panic!("{other:?}"),
+        }
     }
 
     #[test]

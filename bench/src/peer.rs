@@ -59,6 +59,8 @@ pub(crate) struct How<'a> {
 pub(crate) struct Running {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where its metrics are, if it told.
+    pub(crate) http: Option<SocketAddr>,
     process: Process,
     // Dropped after the process, which still writes there.
     _folder: TempDir,
@@ -184,7 +186,7 @@ mod tests {
         let path = folder.path().to_owned();
         let process = spawn(Command::new("sleep").arg("1000"), &path).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let running = Running { address, process, _folder: folder };
+        let running = Running { address, http: None, process, _folder: folder };
         let pid = running.pid();
         assert!(Path::new(&format!("/proc/{}", pid.0)).exists());
         drop(running);

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use millstream_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millstream_protocol::messages::metadata_request::MetadataRequestTopic;
 use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use millstream_protocol::messages::{MetadataRequest, ProduceRequest};
-use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
+use millstream_protocol::messages::{CreateTopicsRequest, MetadataRequest, ProduceRequest};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Request, decode_response, encode_request};
+
+use crate::options::Acks;
 
 /// The longest answer that is expected here.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -76,19 +78,50 @@ impl Connection {
         bail!("topic {topic} is not there after {TRIES} requests for it")
     }
 
-    /// Produces one record to partition 0 with acks=1.
-    pub(crate) fn produce_one(&mut self, topic: &str) -> Result<()> {
+    /// Creates a topic with settings of its own.
+    pub(crate) fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<()> {
+        const VERSION: i16 = 5;
+        let configs = settings.iter().map(|(name, value)| CreatableTopicConfig {
+            name: KStr::from(*name),
+            value: Some(KStr::from(*value)),
+        });
+        let topics = vec![CreatableTopic {
+            name: KStr::from(topic),
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: configs.collect(),
+            ..Default::default()
+        }];
+        let request = CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only: false };
+        let response = self.call(VERSION, &request)?;
+        let created = response.topics.first().context("an answer without the topic")?;
+        let why = created.error_message.as_deref().unwrap_or_default();
+        let code = created.error_code;
+        ensure!(code == ErrorCode::None.code(), "topic {topic} was refused with error {code} {why}");
+        let found = self.await_topic(topic)?;
+        ensure!(found == partitions as usize, "{found} partitions instead of {partitions}");
+        Ok(())
+    }
+
+    /// Produces one batch to partition 0.
+    pub(crate) fn produce(&mut self, topic: &str, batch: Bytes, acks: Acks) -> Result<()> {
         const VERSION: i16 = 7;
-        let mut batch = BatchBuilder::new(Compression::None);
-        batch.append(&NewRecord { value: Some(b"first"), ..Default::default() });
-        let partition = PartitionProduceData { index: 0, records: Some(Chunk::Bytes(batch.build())) };
+        let partition = PartitionProduceData { index: 0, records: Some(Chunk::Bytes(batch)) };
         let topic_data = TopicProduceData {
             name: KStr::from(topic),
             partition_data: vec![partition],
             ..Default::default()
         };
         let request = ProduceRequest {
-            acks: 1,
+            acks: match acks {
+                Acks::Written => 1,
+                Acks::Flushed => -1,
+            },
             timeout_ms: 10_000,
             topic_data: vec![topic_data],
             ..Default::default()
@@ -96,7 +129,7 @@ impl Connection {
         let response = self.call(VERSION, &request)?;
         let partition = response.responses.first().and_then(|topic| topic.partition_responses.first());
         let code = partition.context("an answer without the partition")?.error_code;
-        ensure!(code == ErrorCode::None.code(), "the first record was refused with error {code}");
+        ensure!(code == ErrorCode::None.code(), "a batch was refused with error {code}");
         Ok(())
     }
 }

@@ -135,15 +135,17 @@ fn probe(driver: &dyn Driver, plan: &Plan, target: &Target<'_>, acks: Acks) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::CommandLine;
+    use crate::options::{Command, CommandLine};
     use clap::Parser as _;
 
     #[test]
     fn visits_cover_sizes_and_acks_and_leave_out_what_was_not_asked_for() {
         let visits = |arguments: &[&str]| {
             let line = ["millstream-bench", "produce-consume"].iter().chain(arguments);
-            let crate::options::Command::ProduceConsume(options) = CommandLine::parse_from(line).command;
-            Visit::all(&options.plan())
+            match CommandLine::parse_from(line).command {
+                Command::ProduceConsume(options) => Visit::all(&options.plan()),
+                other @ Command::Durability(_) => panic!("{other:?}"),
+            }
         };
         assert_eq!(visits(&[]).len(), 2 * (2 + 1));
         assert_eq!(visits(&["--only", "latency", "--acks", "all"]), [Visit::Probe { acks: Acks::Flushed }]);

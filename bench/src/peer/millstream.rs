@@ -13,12 +13,15 @@ use super::{How, Peer, Process, Running, folder, last_words, spawn};
 #[derive(Debug)]
 pub(crate) struct Millstream {
     binary: PathBuf,
+    /// NAME=VALUE each.
+    settings: &'static [&'static str],
 }
 
 /// The line that the broker prints once it serves.
 #[derive(Deserialize)]
 struct Ready {
     kafka: std::net::SocketAddr,
+    http: Option<std::net::SocketAddr>,
 }
 
 impl Millstream {
@@ -37,7 +40,12 @@ impl Millstream {
                 binary.display()
             );
         }
-        Ok(Self { binary })
+        Ok(Self { binary, settings: &[] })
+    }
+
+    /// The same with settings that it does not ship with.
+    pub(crate) fn with(self, settings: &'static [&'static str]) -> Self {
+        Self { settings, ..self }
     }
 }
 
@@ -56,6 +64,9 @@ impl Peer for Millstream {
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(folder.path().join("data"));
         command.arg("--set").arg(format!("num.partitions={}", how.partitions));
+        for setting in self.settings {
+            command.arg("--set").arg(setting);
+        }
         let mut process = spawn(command.stdout(Stdio::piped()), folder.path())?;
         let Process::Child(child) = &mut process else { unreachable!("spawn starts a child") };
         let output = child.stdout.as_mut().context("the broker's standard output is not ours")?;
@@ -64,7 +75,7 @@ impl Peer for Millstream {
         let ready: Ready = serde_json::from_str(&line).map_err(|_| {
             anyhow!("the broker did not come up; it said {line:?}, then {}", last_words(folder.path()))
         })?;
-        Ok(Running { address: ready.kafka, process, _folder: folder })
+        Ok(Running { address: ready.kafka, http: ready.http, process, _folder: folder })
     }
 
     fn binary(&self) -> Option<&Path> {

@@ -1,0 +1,52 @@
+//! One caller who rests between two batches: how far does its acknowledgement lie behind what the device
+//! itself takes to make as many bytes durable?
+
+use std::fs::File;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::{Stage, one_record, pause, verdict};
+use crate::bars::Verdict;
+use crate::latency::Latencies;
+use crate::options::Acks;
+use crate::peer::{How, Peer as _};
+use crate::wire::Connection;
+
+const RECORD_BYTES: usize = 1024;
+const REST: Duration = Duration::from_millis(2);
+/// What the way through the broker may add.
+const MARGIN_US: f64 = 60.0;
+/// So many of one kind before as many of the other: the device's mood changes slowly.
+const TURN: u32 = 50;
+
+pub(super) fn measure(stage: &Stage) -> Result<Verdict> {
+    let how = How { parent: &stage.parent, partitions: 1, acks: Acks::Flushed };
+    let broker = stage.millstream()?.start(&how)?;
+    let mut caller = Connection::open(broker.address)?;
+    caller.await_topic("alone")?;
+    let batch = one_record(RECORD_BYTES);
+    let folder = tempfile::tempdir_in(&stage.parent).context("cannot make a folder beside the broker's")?;
+    let mut file = File::create(folder.path().join("device")).context("cannot make a file")?;
+    let (mut acks, mut device) = (Latencies::new(), Latencies::new());
+    let end = Instant::now() + stage.window * stage.rounds;
+    while Instant::now() < end {
+        for _ in 0..TURN {
+            let sent = Instant::now();
+            caller.produce("alone", batch.clone(), Acks::Flushed)?;
+            acks.record(sent.elapsed());
+            pause(REST);
+        }
+        for _ in 0..TURN {
+            let begun = Instant::now();
+            file.write_all(&batch).and_then(|()| file.sync_data()).context("the device refuses")?;
+            device.record(begun.elapsed());
+            pause(REST);
+        }
+    }
+    let p50 = |latencies: &Latencies| latencies.percentiles().map_or(f64::NAN, |told| told.p50_us);
+    let (ours, floor) = (p50(&acks), p50(&device));
+    let met = (format!("<= device + {MARGIN_US} us"), ours <= floor + MARGIN_US);
+    Ok(verdict("ack p50 us at a low rate, acks=all (floor: write + fdatasync)", ours, Some(floor), met))
+}
