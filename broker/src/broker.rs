@@ -217,7 +217,7 @@ impl Broker {
             address => Some(Listener::bind("http.listener", address)?),
         };
         let clean = data_dir.take_clean_mark()?;
-        let store = Arc::new(LocalMetaStore::open(&data_dir.meta())?);
+        let store = Arc::new(LocalMetaStore::open(Arc::new(RealDisk), &data_dir.meta())?);
         let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
         let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
         let (stop, stopping) = watch::channel(false);

@@ -5,6 +5,7 @@
 //! its replies nothing more is read from it.
 
 mod outbox;
+mod transport;
 
 use std::io;
 use std::sync::Arc;
@@ -14,9 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
 use millstream_protocol::ApiKey;
-use rustix::net::SendFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 use crate::dispatch::{Boxed, Outcome, Peer, dispatch};
@@ -25,6 +24,7 @@ use crate::node::Node;
 use crate::session::{Refusal, Session, http_page};
 
 use outbox::Outbox;
+use transport::{More, Transport};
 
 /// Requests of one connection that may wait for their answer at a time.
 const IN_FLIGHT_MAX: usize = 128;
@@ -46,10 +46,10 @@ struct Settled {
     outcome: Outcome,
 }
 
-pub(crate) struct Connection {
+pub(crate) struct Connection<T> {
     node: Arc<Node>,
     peer: Arc<Peer>,
-    stream: TcpStream,
+    stream: T,
     session: Session,
     reader: FrameReader,
     in_flight: FuturesOrdered<Boxed<Settled>>,
@@ -84,8 +84,8 @@ impl From<io::Error> for End {
     }
 }
 
-impl Connection {
-    pub(crate) fn new(node: Arc<Node>, peer: Peer, stream: TcpStream) -> Self {
+impl<T: Transport> Connection<T> {
+    pub(crate) fn new(node: Arc<Node>, peer: Peer, stream: T) -> Self {
         let session = Session::new(node.settings.frame_bytes_max);
         let reader = FrameReader::new(Arc::clone(&node.frames));
         let (in_flight, outbox) = (FuturesOrdered::new(), Outbox::default());
@@ -182,7 +182,7 @@ impl Connection {
             *silence = Silence::default();
             self.on_frame(frame).await?;
         }
-        self.outbox.flush(&self.stream, SendFlags::empty()).await?;
+        self.outbox.flush(&mut self.stream, More::No).await?;
         self.node.metrics.sent(self.outbox.take_sent());
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Connection {
         while let Some(settled) = self.in_flight.next().await {
             self.answer(settled).await?;
         }
-        self.outbox.flush(&self.stream, SendFlags::empty()).await?;
+        self.outbox.flush(&mut self.stream, More::No).await?;
         Ok(End::Closed)
     }
 
@@ -226,11 +226,11 @@ impl Connection {
         let Settled { api, arrived, outcome } = settled;
         self.node.metrics.answered(api, arrived);
         match outcome {
-            Outcome::Reply(chunks) => Ok(self.outbox.push(&self.stream, chunks).await?),
+            Outcome::Reply(chunks) => Ok(self.outbox.push(&mut self.stream, chunks).await?),
             Outcome::Silent => Ok(()),
             Outcome::Close(reason) => {
                 // Earlier requests were answered; their answers still go out.
-                self.outbox.flush(&self.stream, SendFlags::empty()).await?;
+                self.outbox.flush(&mut self.stream, More::No).await?;
                 Err(End::Unanswerable(reason))
             }
             Outcome::Later(_) => unreachable!("a settled outcome is not a future"),

@@ -2,13 +2,11 @@
 //! page cache. A peer that takes nothing for a while is given up.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use millstream_protocol::{Chunk, FileSlice};
-use rustix::net::{SendFlags, sockopt};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+
+use super::transport::{More, Transport};
 
 /// File slices below this size are copied into the reply: `sendfile` costs more than it saves there.
 const SENDFILE_BYTES_MIN: usize = 16 * 1024;
@@ -34,46 +32,46 @@ impl Outbox {
 
     /// Adds a reply, sending what is too large to be gathered. Not cancel-safe: a reply that is half sent
     /// ends the connection.
-    pub(super) async fn push(&mut self, stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
+    pub(super) async fn push<T: Transport>(&mut self, stream: &mut T, chunks: Vec<Chunk>) -> io::Result<()> {
         if !chunks.iter().any(is_sent_from_file) {
             return self.push_parts(stream, chunks).await;
         }
         // A few bytes follow the records, and would travel in a packet of their own.
-        sockopt::set_tcp_cork(stream, true)?;
+        stream.cork()?;
         self.push_parts(stream, chunks).await?;
-        self.flush(stream, SendFlags::empty()).await?;
-        Ok(sockopt::set_tcp_cork(stream, false)?)
+        self.flush(stream, More::No).await?;
+        stream.uncork()
     }
 
-    async fn push_parts(&mut self, stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
+    async fn push_parts<T: Transport>(&mut self, stream: &mut T, chunks: Vec<Chunk>) -> io::Result<()> {
         for chunk in chunks {
             match chunk {
                 Chunk::Bytes(bytes) if self.gathered.len() + bytes.len() > GATHERED_BYTES_MAX => {
-                    self.flush(stream, SendFlags::MORE).await?;
-                    self.send(stream, &bytes, SendFlags::empty()).await?;
+                    self.flush(stream, More::Follows).await?;
+                    self.send(stream, &bytes, More::No).await?;
                 }
                 Chunk::Bytes(bytes) => self.gathered.extend_from_slice(&bytes),
                 Chunk::File(slice) if slice.length < SENDFILE_BYTES_MIN => self.gather_slice(&slice)?,
                 Chunk::File(slice) => {
-                    self.flush(stream, SendFlags::MORE).await?;
+                    self.flush(stream, More::Follows).await?;
                     self.send_file(stream, &slice).await?;
                 }
             }
         }
         if self.gathered.len() > GATHERED_BYTES_MAX {
             // Nothing may follow: promising more would hold the last packet back.
-            self.flush(stream, SendFlags::empty()).await?;
+            self.flush(stream, More::No).await?;
         }
         Ok(())
     }
 
     /// Sends what has been gathered. Not cancel-safe, as `push`.
-    pub(super) async fn flush(&mut self, stream: &TcpStream, flags: SendFlags) -> io::Result<()> {
+    pub(super) async fn flush<T: Transport>(&mut self, stream: &mut T, more: More) -> io::Result<()> {
         if self.gathered.is_empty() {
             return Ok(());
         }
         let gathered = std::mem::take(&mut self.gathered);
-        self.send(stream, &gathered, flags).await?;
+        self.send(stream, &gathered, more).await?;
         self.gathered = gathered;
         self.gathered.clear();
         Ok(())
@@ -86,38 +84,32 @@ impl Outbox {
         }
     }
 
-    async fn send(&mut self, stream: &TcpStream, bytes: &[u8], flags: SendFlags) -> io::Result<()> {
-        let flags = flags | SendFlags::NOSIGNAL;
-        let send = |sent: usize| Ok(rustix::net::send(stream.as_fd(), &bytes[sent..], flags)?);
-        self.send_all(stream, bytes.len(), send).await
+    async fn send<T: Transport>(&mut self, stream: &mut T, bytes: &[u8], more: More) -> io::Result<()> {
+        self.send_all(stream, bytes.len(), |stream, sent| stream.try_send(&bytes[sent..], more)).await
     }
 
-    /// `sendfile` from the page cache. The slice holds the file, so a deleted segment stays readable.
-    async fn send_file(&mut self, stream: &TcpStream, slice: &FileSlice) -> io::Result<()> {
-        let send = |sent: usize| {
-            let mut offset = slice.offset + sent as u64;
-            let rest = slice.length - sent;
-            match rustix::fs::sendfile(stream.as_fd(), &*slice.file, Some(&mut offset), rest)? {
-                0 => {
-                    let message = "a segment file is shorter than its log";
-                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
-                }
-                sent => Ok(sent),
+    /// From the page cache. The slice holds the file, so a deleted segment stays readable.
+    async fn send_file<T: Transport>(&mut self, stream: &mut T, slice: &FileSlice) -> io::Result<()> {
+        let send = |stream: &mut T, sent: usize| match stream.try_send_file(slice, sent)? {
+            0 => {
+                let message = "a segment file is shorter than its log";
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
             }
+            sent => Ok(sent),
         };
         self.send_all(stream, slice.length, send).await
     }
 
     /// Calls `send` with how much is sent until it is `length`, waiting whenever the peer takes no more.
-    async fn send_all(
+    async fn send_all<T: Transport>(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut T,
         length: usize,
-        send: impl Fn(usize) -> io::Result<usize>,
+        send: impl Fn(&mut T, usize) -> io::Result<usize>,
     ) -> io::Result<()> {
         let mut written = 0;
         while written < length {
-            match stream.try_io(Interest::WRITABLE, || send(written)) {
+            match send(stream, written) {
                 Ok(sent) => written += sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -140,7 +132,7 @@ fn is_sent_from_file(chunk: &Chunk) -> bool {
     matches!(chunk, Chunk::File(slice) if slice.length >= SENDFILE_BYTES_MIN)
 }
 
-async fn writable(stream: &TcpStream) -> io::Result<()> {
+async fn writable<T: Transport>(stream: &mut T) -> io::Result<()> {
     match tokio::time::timeout(STALLED_AFTER, stream.writable()).await {
         Ok(writable) => writable,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not take its replies")),
@@ -155,7 +147,7 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -172,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn replies_of_any_mixture_arrive_as_they_were_made() {
-        let (ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = pair().await;
         let content: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
         let file = file_of(&content);
         let slice = |from: usize, length| {
@@ -197,9 +189,9 @@ mod tests {
         let mut outbox = Outbox::default();
         let sending = async {
             for reply in replies {
-                outbox.push(&ours, reply).await.unwrap();
+                outbox.push(&mut ours, reply).await.unwrap();
             }
-            outbox.flush(&ours, SendFlags::empty()).await.unwrap();
+            outbox.flush(&mut ours, More::No).await.unwrap();
         };
         let mut got = vec![0; expected.len()];
         let (_, read) = tokio::join!(sending, theirs.read_exact(&mut got));
@@ -210,10 +202,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
-        let (ours, _theirs) = pair().await;
+        let (mut ours, _theirs) = pair().await;
         let mut outbox = Outbox::default();
         let refused = loop {
-            if let Err(error) = outbox.push(&ours, vec![Chunk::Bytes(Bytes::from(vec![0; 1 << 20]))]).await {
+            if let Err(error) =
+                outbox.push(&mut ours, vec![Chunk::Bytes(Bytes::from(vec![0; 1 << 20]))]).await
+            {
                 break error;
             }
         };
@@ -222,9 +216,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_slice_that_reaches_beyond_its_file_ends_the_connection() {
-        let (ours, _theirs) = pair().await;
+        let (mut ours, _theirs) = pair().await;
         let slice = FileSlice { file: file_of(&[1; 20_000]), offset: 0, length: 30_000 };
-        let refused = Outbox::default().push(&ours, vec![Chunk::File(slice)]).await.unwrap_err();
+        let refused = Outbox::default().push(&mut ours, vec![Chunk::File(slice)]).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -44,7 +44,7 @@ impl Cluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = BrokerSettings::new(Written::new()).unwrap();
-        let store = Arc::new(LocalMetaStore::open(&folder.path().join("meta")).unwrap());
+        let store = Arc::new(LocalMetaStore::open(Arc::new(RealDisk), &folder.path().join("meta")).unwrap());
         let topics = folder.path().join("topics");
         std::fs::create_dir(&topics).unwrap();
         let logs = LogSource {

@@ -9,17 +9,17 @@
 //! payload: version u64 | kind u8 (1 put, 2 delete, 3 snapshot's version) | key length u16 | key | value
 //! ```
 //!
-//! The length comes first so that a frame which a crash cut short is told from one that rotted: only the
-//! last frame of the log can be incomplete, because each is synced before the next is written. Changes
-//! that the snapshot already holds are skipped by their version, so a crash between the two steps of a
+//! Only the last frame of the log can be incomplete, because each is synced before the next is written: one
+//! that is followed by a whole frame has rotted. Changes that the snapshot already holds are skipped by their version, so a crash between the two steps of a
 //! compaction does no harm.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
+use millstream_log::{Disk, DiskFile, IfMissing};
 use millstream_protocol::records::crc32c;
 use parking_lot::Mutex;
 
@@ -40,6 +40,7 @@ const KIND_SNAPSHOT_VERSION: u8 = 3;
 /// `MetaStore` in a folder. One process at a time: the data folder's lock sees to that.
 #[derive(Debug)]
 pub(crate) struct LocalMetaStore {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
     state: Mutex<State>,
 }
@@ -48,11 +49,11 @@ pub(crate) struct LocalMetaStore {
 struct State {
     entries: BTreeMap<String, Entry>,
     last_version: u64,
-    log: File,
+    log: Arc<dyn DiskFile>,
     log_bytes: u64,
     live_bytes: u64,
-    /// The log's name is durable. A new one's becomes so with the first change: one commit of the file
-    /// system's journal for both.
+    /// The log's name is durable. Not known of one that was found: whoever made it may have been killed before
+    /// it was synced. It becomes so with the first change: one commit of the file system's journal for both.
     named: bool,
     /// Set by a failed write: what is on disk is unknown, so nothing more is written before a restart.
     failed: bool,
@@ -66,24 +67,23 @@ enum Change<'a> {
 }
 
 impl LocalMetaStore {
-    /// Opens the store, making the folder if it is missing.
-    pub(crate) fn open(folder: &Path) -> Result<Self, MetaError> {
+    /// Opens the store, making the folder if it is missing; its parent must exist.
+    pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path) -> Result<Self, MetaError> {
         let storage = |error| MetaError::Storage { path: folder.to_owned(), error };
-        std::fs::create_dir_all(folder).map_err(storage)?;
+        make_folder(&*disk, folder).map_err(storage)?;
         let (mut entries, mut last_version) = (BTreeMap::new(), 0);
         let snapshot = folder.join("snapshot");
-        if let Some(bytes) = read_if_there(&snapshot).map_err(storage)? {
+        if let Some(bytes) = read_if_there(&*disk, &snapshot).map_err(storage)? {
             replay(&snapshot, &bytes, Tail::Whole, &mut entries, &mut last_version)?;
         }
         let path = folder.join("log");
-        let bytes = read_if_there(&path).map_err(storage)?.unwrap_or_default();
+        let bytes = read_if_there(&*disk, &path).map_err(storage)?.unwrap_or_default();
         let valid = replay(&path, &bytes, Tail::MayBeTorn, &mut entries, &mut last_version)?;
-        let log = open_log(&path, &bytes, valid).map_err(storage)?;
+        let log = open_log(&*disk, &path, &bytes, valid).map_err(storage)?;
         let live_bytes = entries.iter().map(|(key, entry)| live_size(key, &entry.value)).sum();
         let log_bytes = valid.max(MAGIC.len()) as u64;
-        let named = valid > 0;
-        let state = State { entries, last_version, log, log_bytes, live_bytes, named, failed: false };
-        Ok(Self { folder: folder.to_owned(), state: Mutex::new(state) })
+        let state = State { entries, last_version, log, log_bytes, live_bytes, named: false, failed: false };
+        Ok(Self { disk, folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
     fn storage(&self, error: io::Error) -> MetaError {
@@ -96,9 +96,9 @@ impl LocalMetaStore {
         }
         let version = state.last_version + 1;
         let frame = frame(version, change);
-        let mut written = state.log.write_all(&frame).and_then(|()| state.log.sync_data());
+        let mut written = append(&*state.log, &frame, state.log_bytes).and_then(|()| state.log.sync_data());
         if !state.named {
-            written = written.and_then(|()| sync_folder(&self.folder));
+            written = written.and_then(|()| self.disk.sync_dir(&self.folder));
             state.named = written.is_ok();
         }
         if let Err(error) = written {
@@ -129,9 +129,7 @@ impl LocalMetaStore {
         for (key, entry) in &state.entries {
             bytes.extend(frame(entry.version, &Change::Put { key, value: &entry.value }));
         }
-        let replaced = replace_file(&self.folder, "snapshot", &bytes)
-            .and_then(|()| replace_file(&self.folder, "log", MAGIC))
-            .and_then(|()| File::options().append(true).open(self.folder.join("log")));
+        let replaced = self.replace_file("snapshot", &bytes).and_then(|_| self.replace_file("log", MAGIC));
         match replaced {
             Ok(log) => {
                 (state.log, state.log_bytes) = (log, MAGIC.len() as u64);
@@ -142,6 +140,19 @@ impl LocalMetaStore {
                 Err(self.storage(error))
             }
         }
+    }
+
+    /// Puts a file in the place of another, whole or not at all.
+    fn replace_file(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
+        let draft = self.folder.join(format!("{name}.new"));
+        let file = self.disk.open(&draft, IfMissing::Create)?;
+        // What an earlier attempt has left.
+        file.truncate(0)?;
+        append(&*file, bytes, 0)?;
+        file.sync_data()?;
+        self.disk.rename(&draft, &self.folder.join(name))?;
+        self.disk.sync_dir(&self.folder)?;
+        Ok(file)
     }
 }
 
@@ -265,15 +276,10 @@ fn payload(rest: &[u8]) -> Option<&[u8]> {
     (length >= PAYLOAD_BYTES_MIN && crc32c(payload) == prefix.get_u32()).then_some(payload)
 }
 
-/// A frame that was being written when the machine stopped: nothing follows it. Some file systems leave
-/// zeros where the data had not arrived.
+/// A frame that was being written when the machine stopped: no whole one follows it, because each is synced
+/// before the next is written. Its sectors arrive in any order: even its length may be missing.
 fn is_torn(rest: &[u8]) -> bool {
-    let reaches_the_end = rest.len() < PREFIX_BYTES || {
-        let mut prefix = rest;
-        let length = prefix.get_u32() as usize;
-        PREFIX_BYTES.saturating_add(length) >= rest.len()
-    };
-    reaches_the_end || rest.iter().all(|byte| *byte == 0)
+    (1..rest.len()).all(|at| payload(&rest[at..]).is_none())
 }
 
 fn apply(
@@ -303,44 +309,46 @@ fn apply(
     Some(())
 }
 
-fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+fn make_folder(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    match disk.create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 
+fn read_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, IfMissing::Fail) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let length = usize::try_from(file.bytes()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}
+
 /// Opens the log for appending after its valid bytes; a torn frame is cut off first.
-fn open_log(path: &Path, bytes: &[u8], valid: usize) -> io::Result<File> {
-    let mut log = File::options().create(true).append(true).open(path)?;
+fn open_log(disk: &dyn Disk, path: &Path, bytes: &[u8], valid: usize) -> io::Result<Arc<dyn DiskFile>> {
+    let log = disk.open(path, IfMissing::Create)?;
     if valid < bytes.len() {
         tracing::warn!(
             path = %path.display(), cut = bytes.len() - valid,
             "the last metadata change was not written whole and was never acknowledged; it is cut off"
         );
-        log.set_len(valid as u64)?;
+        // Durable before the next frame is written, or a crash could leave that frame in front of the old rest.
+        log.truncate(valid as u64)?;
+        log.sync_data()?;
     }
-    // Both become durable with the next change; until then a crash may undo them at no loss.
+    // Becomes durable with the next change; until then a crash may undo it at no loss.
     if valid == 0 {
-        log.write_all(MAGIC)?;
+        append(&*log, MAGIC, 0)?;
     }
     Ok(log)
 }
 
-fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let draft = folder.join(format!("{name}.new"));
-    let mut file = File::create(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, folder.join(name))?;
-    sync_folder(folder)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    // The parent of a relative path of one part is the empty path: the current folder.
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder)?.sync_all()
+fn append(file: &dyn DiskFile, bytes: &[u8], position: u64) -> io::Result<()> {
+    file.write_at(&mut [IoSlice::new(bytes)], position)
 }
 
 #[cfg(test)]

@@ -53,13 +53,17 @@ pub(crate) fn claim(store: &dyn MetaStore, clean: CleanStart) -> Result<Identity
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::meta_store::LocalMetaStore;
+    use millstream_log::RealDisk;
 
     #[test]
     fn the_epoch_rises_at_unclean_starts_only_and_the_cluster_id_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let claim = |clean| claim(&LocalMetaStore::open(folder.path()).unwrap(), clean).unwrap();
+        let claim =
+            |clean| claim(&LocalMetaStore::open(Arc::new(RealDisk), folder.path()).unwrap(), clean).unwrap();
         let first = claim(CleanStart::No);
         assert_eq!((first.leader_epoch.get(), first.clean), (0, CleanStart::Yes), "a new folder");
         assert_eq!(claim(CleanStart::Yes).leader_epoch.get(), 0);

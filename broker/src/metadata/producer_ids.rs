@@ -60,13 +60,14 @@ impl ProducerIds {
 mod tests {
     use super::*;
     use crate::meta_store::LocalMetaStore;
+    use millstream_log::RealDisk;
 
     #[test]
     fn ids_are_never_handed_out_twice_even_across_a_crash() {
         let folder = tempfile::tempdir().unwrap();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..3 {
-            let store = Arc::new(LocalMetaStore::open(folder.path()).unwrap());
+            let store = Arc::new(LocalMetaStore::open(Arc::new(RealDisk), folder.path()).unwrap());
             let ids = ProducerIds::new(store);
             for _ in 0..1500 {
                 assert!(seen.insert(ids.next().unwrap()));
