@@ -60,6 +60,8 @@ pub enum Kind {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One or more of these words, each once, with commas between them.
+    List(&'static [&'static str]),
     /// HOST:PORT, or nothing.
     Address,
     /// Any text.
@@ -76,7 +78,12 @@ impl Knob {
     }
 
     fn check(&self, written: &str) -> Result<(), SettingError> {
-        let (name, value) = (self.name, written.to_owned());
+        self.check_as(self.name, written)
+    }
+
+    /// Checks a value that was written under one of the knob's names.
+    fn check_as(&self, name: &'static str, written: &str) -> Result<(), SettingError> {
+        let value = written.to_owned();
         match self.kind {
             Kind::Boolean if written.parse::<bool>().is_ok() => Ok(()),
             Kind::Boolean => Err(SettingError::NotBoolean { name, value }),
@@ -84,11 +91,23 @@ impl Knob {
             Kind::Long { min, max } => check_number(name, written, min, max),
             Kind::Choice(words) if words.contains(&written) => Ok(()),
             Kind::Choice(words) => Err(SettingError::NotAChoice { name, value, choices: words.join(", ") }),
+            Kind::List(words) if is_list_of(words, written) => Ok(()),
+            Kind::List(words) => Err(SettingError::NotAList { name, value, choices: words.join(", ") }),
             Kind::Address if written.is_empty() || parse_address(written).is_some() => Ok(()),
             Kind::Address => Err(SettingError::NotAnAddress { name, value }),
             Kind::Text => Ok(()),
         }
     }
+}
+
+/// The words of a list, as Kafka reads it: blanks around the commas do not count.
+fn words(written: &str) -> impl Iterator<Item = &str> {
+    written.split(',').map(str::trim)
+}
+
+fn is_list_of(known: &[&str], written: &str) -> bool {
+    let all_known = words(written).all(|word| known.contains(&word));
+    all_known && known.iter().all(|one| words(written).filter(|word| word == one).count() <= 1)
 }
 
 fn check_number(name: &'static str, written: &str, min: i64, max: i64) -> Result<(), SettingError> {
@@ -184,6 +203,26 @@ pub enum SettingError {
         /// The words.
         choices: String,
     },
+    /// Not a list of the words.
+    #[error("'{name}' is '{value}'; it is one or more of these, each once, with commas between: {choices}")]
+    NotAList {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+        /// The words.
+        choices: String,
+    },
+    /// Kafka's other spelling of a setting, in another unit.
+    #[error("'{name}' is not read here; write {instead}={millis}")]
+    OtherUnit {
+        /// What was written.
+        name: String,
+        /// The setting that is read.
+        instead: &'static str,
+        /// The same value for it.
+        millis: i64,
+    },
     /// Not HOST:PORT.
     #[error("'{name}' is '{value}', which is not HOST:PORT")]
     NotAnAddress {
@@ -254,12 +293,30 @@ pub(crate) fn topic_knob(name: &str) -> Result<&'static Knob, SettingError> {
 /// # Errors
 /// There is no such setting, or its value is outside the bounds.
 pub fn check(name: &str, value: &str) -> Result<(), SettingError> {
-    broker_knob(name)?.check(value)
+    knob_for(name, value)?.check(value)
+}
+
+/// Kafka's settings that say in other units what one of ours says in milliseconds. It ranks them above one
+/// another; here there is one name, and whoever writes another is told what to write.
+const OTHER_UNITS: [(&str, &str, i64); 3] = [
+    ("log.retention.hours", "log.retention.ms", 3_600_000),
+    ("log.retention.minutes", "log.retention.ms", 60_000),
+    ("log.roll.hours", "log.roll.ms", 3_600_000),
+];
+
+/// The knob that the broker calls `name`, if `value` needs no translation for it.
+fn knob_for(name: &str, value: &str) -> Result<&'static Knob, SettingError> {
+    let Some((_, instead, unit)) = OTHER_UNITS.iter().find(|(other, ..)| *other == name) else {
+        return broker_knob(name);
+    };
+    let number = value.parse::<i64>().ok().filter(|number| *number >= -1);
+    let millis = number.map_or(-1, |number| if number < 0 { -1 } else { number.saturating_mul(*unit) });
+    Err(SettingError::OtherUnit { name: name.to_owned(), instead, millis })
 }
 
 /// Notes a broker's setting, checked on its own.
 pub(crate) fn write(written: &mut Written, name: &str, value: &str) -> Result<(), SettingError> {
-    let knob = broker_knob(name)?;
+    let knob = knob_for(name, value)?;
     knob.check(value)?;
     written.insert(knob.name, value.to_owned());
     Ok(())

@@ -29,6 +29,38 @@ pub struct LogConfig {
     pub checkpoint_bytes: u64,
     /// The durable point moves this long after the first unflushed append at the latest.
     pub checkpoint_interval: Duration,
+    /// What becomes of old records (`cleanup.policy`).
+    pub cleanup: CleanupPolicy,
+    /// Records are kept this long; `None`: for ever (`retention.ms`).
+    pub retention_age: Option<Duration>,
+    /// Segments are deleted, the oldest first, as long as the others hold at least this many bytes; `None`:
+    /// however many there are (`retention.bytes`).
+    pub retention_bytes: Option<u64>,
+}
+
+/// What becomes of old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// They are deleted by age and size.
+    Delete,
+    /// The last record of each key stays.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl CleanupPolicy {
+    /// Whether records are deleted by age and size, or on request.
+    #[must_use]
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactAndDelete)
+    }
+
+    /// Whether records are removed that a later one of the same key replaces.
+    #[must_use]
+    pub fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactAndDelete)
+    }
 }
 
 impl Default for LogConfig {
@@ -42,6 +74,9 @@ impl Default for LogConfig {
             producers_max: 100_000,
             checkpoint_bytes: 1 << 30,
             checkpoint_interval: Duration::from_mins(1),
+            cleanup: CleanupPolicy::Delete,
+            retention_age: None,
+            retention_bytes: None,
         }
     }
 }

@@ -38,7 +38,7 @@ mod pace;
 #[cfg(any(test, feature = "sim"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
-pub use config::{CleanStart, LogConfig, OpenOptions};
+pub use config::{CleanStart, CleanupPolicy, LogConfig, OpenOptions};
 pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{PowerCut, SimDisk};

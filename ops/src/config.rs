@@ -92,6 +92,10 @@ fn values(kind: Kind) -> String {
         Kind::Int { min, max } => range(i64::from(min), (max != i32::MAX).then_some(i64::from(max))),
         Kind::Long { min, max } => range(min, (max != i64::MAX).then_some(max)),
         Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::List(words) => {
+            let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+            format!("one or more of {words}, with commas between them")
+        }
         Kind::Address => "HOST:PORT, or empty".to_owned(),
         Kind::Text => "text".to_owned(),
     }

@@ -76,6 +76,13 @@ pub static REGISTRY: &[Knob] = &[
         "127.0.0.1:9092",
         "HOST:PORT on which Kafka clients are served. Port 0 takes a free one.",
     ),
+    topic(
+        "log.cleanup.policy",
+        "cleanup.policy",
+        Kind::List(&["compact", "delete"]),
+        "delete",
+        "What becomes of old records. 'delete' removes them by age and size (log.retention.ms, log.retention.bytes), 'compact' keeps the last record of each key, 'compact,delete' does both.",
+    ),
     broker("log.dir", Kind::Text, "./millstream-data", "The folder in which everything durable is kept."),
     broker(
         "log.flusher.threads",
@@ -119,11 +126,25 @@ pub static REGISTRY: &[Knob] = &[
         "Whether records keep the producer's timestamp or get the time at which they were appended.",
     ),
     topic(
+        "log.retention.bytes",
+        "retention.bytes",
+        long(-1),
+        "-1",
+        "The size of a partition beyond which its oldest segments are deleted, as long as the others hold at least this much. -1: no limit.",
+    ),
+    topic(
+        "log.retention.ms",
+        "retention.ms",
+        long(-1),
+        "604800000",
+        "How long records are kept. They go by whole segments, when the newest record of one is older than this; so that this holds, a segment is closed after a tenth of it, at the earliest after 30 seconds. A timestamp that lies behind the append of its record counts as that. -1: for ever.",
+    ),
+    topic(
         "log.roll.ms",
         "segment.ms",
         long(1),
         "604800000",
-        "The age at which a segment is closed and a new one begun, even if it is not full.",
+        "The age at which a segment is closed and a new one begun, even if it is not full and nothing comes any more.",
     ),
     topic(
         "log.segment.bytes",
@@ -192,28 +213,15 @@ pub static REGISTRY: &[Knob] = &[
 /// Settings of Kafka that this version does not act on: accepting them would promise what is not done.
 pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
     (
-        &[
-            "retention.ms",
-            "retention.bytes",
-            "local.retention.ms",
-            "local.retention.bytes",
-            "file.delete.delay.ms",
-            "log.retention.ms",
-            "log.retention.minutes",
-            "log.retention.hours",
-            "log.retention.bytes",
-            "log.retention.check.interval.ms",
-        ],
-        "records are kept until they are deleted by hand (DeleteRecords, DeleteTopics)",
+        &["file.delete.delay.ms", "log.segment.delete.delay.ms"],
+        "files are removed at once; whoever reads one at that moment can finish",
     ),
     (
         &[
-            "cleanup.policy",
             "delete.retention.ms",
             "min.cleanable.dirty.ratio",
             "min.compaction.lag.ms",
             "max.compaction.lag.ms",
-            "log.cleanup.policy",
             "log.cleaner.enable",
         ],
         "topics are neither compacted nor cleaned yet; every record is kept",
@@ -233,7 +241,13 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
         "there is one broker, hence one replica",
     ),
     (
-        &["remote.storage.enable", "remote.log.copy.disable", "remote.log.delete.on.disable"],
+        &[
+            "remote.storage.enable",
+            "remote.log.copy.disable",
+            "remote.log.delete.on.disable",
+            "local.retention.ms",
+            "local.retention.bytes",
+        ],
         "there is no remote storage",
     ),
     (

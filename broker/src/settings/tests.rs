@@ -1,5 +1,7 @@
 //! Claims about the registry and what is read from it.
 
+use millstream_log::CleanupPolicy;
+
 use super::*;
 
 #[test]
@@ -33,7 +35,7 @@ fn an_unknown_name_gets_a_suggestion_only_if_one_is_close() {
     let instead = topic_knob("log.segment.bytes").unwrap_err().to_string();
     assert_eq!(instead, "'log.segment.bytes' cannot be set here; the name here is 'segment.bytes'");
     assert_eq!(topic_knob("num.partitions"), Err(SettingError::BrokerOnly { name: "num.partitions" }));
-    assert!(matches!(topic_knob("retention.ms"), Err(SettingError::NotServed { .. })));
+    assert!(matches!(topic_knob("min.insync.replicas"), Err(SettingError::NotServed { .. })));
 }
 
 #[test]
@@ -49,6 +51,51 @@ fn values_are_held_to_their_bounds() {
     assert!(set("auto.create.topics.enable", "yes").unwrap_err().contains("either true or false"));
     assert!(set("compression.type", "brotli").unwrap_err().contains("one of: producer, "));
     assert!(set("advertised.listeners", "host").unwrap_err().contains("not HOST:PORT"));
+}
+
+#[test]
+fn a_list_holds_known_words_each_once() {
+    let policy = broker_knob("log.cleanup.policy").unwrap();
+    for right in ["delete", "compact", "compact,delete", "delete, compact"] {
+        assert_eq!(policy.check(right), Ok(()), "{right}");
+    }
+    for wrong in ["", "none", "delete,delete", "compact,", "delete;compact"] {
+        let refused = policy.check(wrong).unwrap_err().to_string();
+        assert!(refused.contains("with commas between: compact, delete"), "{wrong}: {refused}");
+    }
+}
+
+#[test]
+fn other_units_are_refused_with_what_to_write() {
+    let told = |name: &str, value: &str| check(name, value).unwrap_err().to_string();
+    assert_eq!(
+        told("log.retention.hours", "24"),
+        "'log.retention.hours' is not read here; write log.retention.ms=86400000"
+    );
+    assert_eq!(
+        told("log.retention.minutes", "-1"),
+        "'log.retention.minutes' is not read here; write log.retention.ms=-1"
+    );
+    assert_eq!(told("log.roll.hours", "1"), "'log.roll.hours' is not read here; write log.roll.ms=3600000");
+}
+
+#[test]
+fn retention_is_narrowed_to_what_the_log_needs() {
+    let defaults = TopicSettings::new(&Written::new()).log_config();
+    assert_eq!(defaults.retention_age, Some(std::time::Duration::from_hours(7 * 24)));
+    assert_eq!((defaults.retention_bytes, defaults.cleanup), (None, CleanupPolicy::Delete));
+    let with = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        TopicSettings::new(&Written::new()).with_overrides(&pairs.collect()).map(|topic| topic.log_config())
+    };
+    let set =
+        with(&[("retention.ms", "-1"), ("retention.bytes", "5"), ("cleanup.policy", "compact, delete")]);
+    let set = set.unwrap();
+    assert_eq!((set.retention_age, set.retention_bytes), (None, Some(5)));
+    assert_eq!(set.cleanup, CleanupPolicy::CompactAndDelete);
+    assert_eq!(with(&[("cleanup.policy", "compact")]).unwrap().cleanup, CleanupPolicy::Compact);
+    let refused = with(&[("retention.ms", "-2")]).unwrap_err().to_string();
+    assert_eq!(refused, "'retention.ms' is -2; it must be between -1 and 9223372036854775807");
 }
 
 #[test]

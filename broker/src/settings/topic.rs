@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_log::LogConfig;
+use millstream_log::{CleanupPolicy, LogConfig};
 use millstream_protocol::records::{Compression, TimestampType};
 
-use super::{Knob, REGISTRY, SettingError, Written, in_force, number, topic_knob};
+use super::{Knob, REGISTRY, SettingError, Written, in_force, number, topic_knob, words};
 
 /// Settings of one topic, or the defaults of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl TopicSettings {
         let mut settings = self.clone();
         for (name, value) in overrides {
             let knob = topic_knob(name)?;
-            knob.check(value)?;
+            knob.check_as(knob.topic_name().unwrap_or(knob.name), value)?;
             settings.set(knob, value);
         }
         Ok(settings)
@@ -64,6 +64,12 @@ impl TopicSettings {
         let number = || value.parse::<i64>().expect("numbers are checked when they are written");
         let bytes = || u64::try_from(number()).expect("sizes are bounded below by zero");
         match knob.name {
+            // Below zero: none.
+            "log.retention.bytes" => self.log.retention_bytes = u64::try_from(number()).ok(),
+            "log.retention.ms" => {
+                self.log.retention_age = u64::try_from(number()).ok().map(Duration::from_millis);
+            }
+            "log.cleanup.policy" => self.log.cleanup = cleanup(value),
             "compression.type" => self.compression = codec(value),
             "log.index.interval.bytes" => self.log.index_interval_bytes = bytes(),
             "log.index.size.max.bytes" => self.log.index_bytes_max = bytes(),
@@ -82,6 +88,15 @@ impl TopicSettings {
             }
             other => unreachable!("{other} is a topic's knob without a field"),
         }
+    }
+}
+
+fn cleanup(list: &str) -> CleanupPolicy {
+    let names = |policy: &str| words(list).any(|word| word == policy);
+    match (names("compact"), names("delete")) {
+        (true, true) => CleanupPolicy::CompactAndDelete,
+        (true, false) => CleanupPolicy::Compact,
+        _ => CleanupPolicy::Delete,
     }
 }
 

@@ -77,7 +77,7 @@ fn a_wrong_setting_keeps_the_broker_from_starting() {
     };
     assert!(start("num.partition", "1").contains("did you mean 'num.partitions'?"));
     assert!(start("num.partitions", "none").contains("not a whole number"));
-    assert!(start("log.retention.hours", "1").contains("kept until they are deleted"));
+    assert!(start("log.retention.hours", "1").contains("write log.retention.ms=3600000"));
     assert!(!folder.path().join("data").exists(), "nothing was made");
 }
 

@@ -41,8 +41,8 @@ fn what_cannot_be_is_refused_with_the_reason() {
         .run(&["topic", "create", "a", "--config", "segment.byts=1"])
         .failed(1, &["did you mean 'segment.bytes'"]);
     server
-        .run(&["topic", "create", "a", "--config", "retention.ms=1"])
-        .failed(1, &["retention.ms", "not served"]);
+        .run(&["topic", "create", "a", "--config", "retention.ms=-2"])
+        .failed(1, &["retention.ms", "between -1 and"]);
     server.run(&["topic", "create", "a", "-p", "0"]).failed(2, &["0 is not in"]);
     server
         .run(&["topic", "describe", "missing"])
