@@ -36,6 +36,23 @@ pub struct LogConfig {
     /// Segments are deleted, the oldest first, as long as the others hold at least this many bytes; `None`:
     /// however many there are (`retention.bytes`).
     pub retention_bytes: Option<u64>,
+    /// When an append is answered that asks to be durable (`durability`).
+    pub durability: DurabilityMode,
+    /// So many records may be unflushed before the flusher is asked, though nobody waits (`flush.messages`).
+    pub flush_records: u64,
+    /// A record is flushed this long after it was written at the latest, though nobody waits (`flush.ms`);
+    /// `None`: with the next checkpoint.
+    pub flush_interval: Option<Duration>,
+}
+
+/// What "durable" means to those who append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DurabilityMode {
+    /// On the disk: a power cut loses nothing that was acknowledged so.
+    #[default]
+    Fsync,
+    /// Written: a killed process loses nothing, a power cut what was not flushed yet.
+    Written,
 }
 
 /// What becomes of old records.
@@ -77,6 +94,9 @@ impl Default for LogConfig {
             cleanup: CleanupPolicy::Delete,
             retention_age: None,
             retention_bytes: None,
+            durability: DurabilityMode::Fsync,
+            flush_records: u64::MAX,
+            flush_interval: None,
         }
     }
 }

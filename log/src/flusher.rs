@@ -4,6 +4,9 @@
 //! serves everybody who waited by then. Several threads because one `fdatasync` at a time leaves the
 //! device idle. Checkpoints, for which nobody waits, have a queue of their own: when those of a thousand
 //! logs come due together, an append must not wait for them all.
+//!
+//! What to do next is decided by [`State::next`] from the queues, the timers and the time alone; threads, or
+//! a test with its own clock, only do it.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
@@ -15,6 +18,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Clock;
+
+mod stats;
+
+use stats::Counters;
+pub use stats::FlushStats;
 
 /// Whether a flush left something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +40,14 @@ pub(crate) trait Flush: Send + Sync + fmt::Debug {
     /// Moves the durable point; blocks on the disk.
     fn checkpoint_turn(&self);
     /// The time that was asked for has come.
-    fn on_due(self: Arc<Self>);
+    fn on_due(self: Arc<Self>, what: Due);
+}
+
+/// What a log asked to be called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Flush,
+    Checkpoint,
 }
 
 /// A pool of threads that make logs durable; one for each data folder. Dropping it lets the threads finish
@@ -41,14 +58,36 @@ pub struct Flusher {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// There are no threads: who asks for a flush does it.
-    inline: bool,
+    pace: Pace,
+    counters: Counters,
     /// Folders that were synced since the start on behalf of all logs below them.
     synced: Mutex<HashSet<PathBuf>>,
+}
+
+/// Who does the work, and what tells the time.
+#[derive(Debug)]
+enum Pace {
+    /// Threads, by the machine's steady clock.
+    Threads { since: Instant },
+    /// Who asks for a flush does it. Timers are run by who has the clock, if there is one.
+    Inline { clock: Option<Arc<dyn Clock>> },
+}
+
+impl Pace {
+    /// Time since some moment.
+    fn now(&self) -> Duration {
+        match self {
+            Self::Threads { since } => since.elapsed(),
+            Self::Inline { clock: None } => Duration::ZERO,
+            Self::Inline { clock: Some(clock) } => {
+                Duration::from_millis(u64::try_from(clock.now_ms()).unwrap_or_default())
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +105,12 @@ struct State {
 const PREFERRED_MAX: usize = 8;
 
 impl State {
-    fn pop(&mut self) -> Option<Next> {
+    /// What to do now: a timer that is due comes first, for it only queues.
+    fn next(&mut self, now: Duration) -> Option<Next> {
+        if self.timers.peek().is_some_and(|timer| timer.due <= now) {
+            let Timer { target, what, .. } = self.timers.pop().expect("it was peeked at");
+            return Some(Next::Due(target, what));
+        }
         if (self.preferred < PREFERRED_MAX || self.checkpoints.is_empty())
             && let Some(target) = self.flushes.pop_front()
         {
@@ -81,8 +125,9 @@ impl State {
 /// Ordered so that the earliest is the largest, which is what the heap gives first.
 #[derive(Debug)]
 struct Timer {
-    due: Instant,
+    due: Duration,
     target: Weak<dyn Flush>,
+    what: Due,
 }
 
 impl Ord for Timer {
@@ -112,7 +157,7 @@ impl Flusher {
     /// If the system has no thread left to give.
     #[must_use]
     pub fn start(threads: usize) -> Arc<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(Pace::Threads { since: Instant::now() }));
         let run = |index| {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -128,13 +173,57 @@ impl Flusher {
     /// Intervals never come due. For tests and simulation, which then repeat exactly.
     #[must_use]
     pub fn inline() -> Arc<Self> {
-        let shared = Shared { inline: true, ..Shared::default() };
-        Arc::new(Self { shared: Arc::new(shared), threads: Mutex::default() })
+        Self::without_threads(None)
+    }
+
+    /// The same, but intervals come due by this clock, when [`Flusher::run_due`] is called.
+    #[must_use]
+    pub fn on_clock(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::without_threads(Some(clock))
+    }
+
+    fn without_threads(clock: Option<Arc<dyn Clock>>) -> Arc<Self> {
+        let shared = Arc::new(Shared::new(Pace::Inline { clock }));
+        Arc::new(Self { shared, threads: Mutex::default() })
+    }
+
+    /// Does everything that has come due, in the calling thread. For a pool without threads.
+    pub fn run_due(&self) {
+        while let Some(next) = self.next_due_now() {
+            self.shared.act(next);
+        }
+    }
+
+    fn next_due_now(&self) -> Option<Next> {
+        self.shared.state.lock().next(self.shared.pace.now())
+    }
+
+    /// What was flushed so far.
+    #[must_use]
+    pub fn stats(&self) -> FlushStats {
+        self.shared.counters.stats()
+    }
+
+    /// Runs one `fdatasync` of a segment and counts it if it succeeds.
+    pub(crate) fn timed(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let began = self.shared.pace.now();
+        sync()?;
+        self.shared.counters.note_flush(self.shared.pace.now().saturating_sub(began));
+        Ok(())
+    }
+
+    /// So many batches became durable.
+    pub(crate) fn note_flushed(&self, batches: u64) {
+        self.shared.counters.note_batches(batches);
+    }
+
+    fn is_inline(&self) -> bool {
+        matches!(self.shared.pace, Pace::Inline { .. })
     }
 
     /// Queues a log for which somebody waits. It must not be queued for this already.
     pub(crate) fn schedule_flush(&self, target: Arc<dyn Flush>) {
-        if self.shared.inline {
+        if self.is_inline() {
             while target.flush_turn() == Again::Yes {}
             return;
         }
@@ -144,7 +233,7 @@ impl Flusher {
 
     /// Queues a log whose durable point has to move. It must not be queued for this already.
     pub(crate) fn schedule_checkpoint(&self, target: Arc<dyn Flush>) {
-        if self.shared.inline {
+        if self.is_inline() {
             target.checkpoint_turn();
             return;
         }
@@ -168,11 +257,12 @@ impl Flusher {
     }
 
     /// Calls `on_due` of a log after a while, if it is still there.
-    pub(crate) fn schedule_after(&self, target: &Arc<dyn Flush>, delay: Duration) {
-        if self.shared.inline {
+    pub(crate) fn schedule_after(&self, target: &Arc<dyn Flush>, delay: Duration, what: Due) {
+        if matches!(self.shared.pace, Pace::Inline { clock: None }) {
             return;
         }
-        let timer = Timer { due: Instant::now() + delay, target: Arc::downgrade(target) };
+        let due = self.shared.pace.now().saturating_add(delay);
+        let timer = Timer { due, target: Arc::downgrade(target), what };
         self.shared.state.lock().timers.push(timer);
         self.shared.changed.notify_one();
     }
@@ -195,48 +285,57 @@ impl Drop for Flusher {
 enum Next {
     Flush(Arc<dyn Flush>),
     Checkpoint(Arc<dyn Flush>),
-    Due(Weak<dyn Flush>),
-    Stop,
+    Due(Weak<dyn Flush>, Due),
 }
 
 impl Shared {
+    fn new(pace: Pace) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            pace,
+            counters: Counters::default(),
+            synced: Mutex::default(),
+        }
+    }
+
     fn run(&self) {
-        loop {
-            match self.next() {
-                Next::Flush(target) => {
-                    if target.flush_turn() == Again::Yes {
-                        // To the back: other logs wait too.
-                        self.state.lock().flushes.push_back(target);
-                    }
+        while let Some(next) = self.wait_for_next() {
+            self.act(next);
+        }
+    }
+
+    fn act(&self, next: Next) {
+        match next {
+            Next::Flush(target) => {
+                if target.flush_turn() == Again::Yes {
+                    // To the back: other logs wait too.
+                    self.state.lock().flushes.push_back(target);
                 }
-                Next::Checkpoint(target) => target.checkpoint_turn(),
-                Next::Due(target) => {
-                    if let Some(target) = target.upgrade() {
-                        target.on_due();
-                    }
+            }
+            Next::Checkpoint(target) => target.checkpoint_turn(),
+            Next::Due(target, what) => {
+                if let Some(target) = target.upgrade() {
+                    target.on_due(what);
                 }
-                Next::Stop => return,
             }
         }
     }
 
-    fn next(&self) -> Next {
+    /// `None` once the pool is dropped and nothing is left to do.
+    fn wait_for_next(&self) -> Option<Next> {
         let mut state = self.state.lock();
         loop {
-            let due = state.timers.peek().map(|timer| timer.due);
-            if due.is_some_and(|due| due <= Instant::now()) {
-                let timer = state.timers.pop().expect("it was peeked at");
-                return Next::Due(timer.target);
-            }
-            if let Some(next) = state.pop() {
-                return next;
+            let now = self.pace.now();
+            if let Some(next) = state.next(now) {
+                return Some(next);
             }
             if state.stopping {
-                return Next::Stop;
+                return None;
             }
-            match due {
+            match state.timers.peek().map(|timer| timer.due - now) {
                 None => self.changed.wait(&mut state),
-                Some(due) => drop(self.changed.wait_until(&mut state, due)),
+                Some(wait) => drop(self.changed.wait_for(&mut state, wait)),
             }
         }
     }
@@ -256,7 +355,7 @@ mod tests {
 
         fn checkpoint_turn(&self) {}
 
-        fn on_due(self: Arc<Self>) {}
+        fn on_due(self: Arc<Self>, _what: Due) {}
     }
 
     #[test]
@@ -268,10 +367,25 @@ mod tests {
         for _ in 0..3 {
             state.checkpoints.push_back(Arc::new(Nothing));
         }
-        let order: String = std::iter::from_fn(|| state.pop())
+        let order: String = std::iter::from_fn(|| state.next(Duration::ZERO))
             .map(|next| if matches!(next, Next::Flush(_)) { 'f' } else { 'c' })
             .collect();
         assert_eq!(order, "ffffffffcffffcc");
+    }
+
+    #[test]
+    fn a_timer_is_not_early_and_comes_before_what_is_queued() {
+        let mut state = State::default();
+        let target: Arc<dyn Flush> = Arc::new(Nothing);
+        for (millis, what) in [(7, Due::Checkpoint), (5, Due::Flush)] {
+            let due = Duration::from_millis(millis);
+            state.timers.push(Timer { due, target: Arc::downgrade(&target), what });
+        }
+        assert!(state.next(Duration::from_millis(4)).is_none());
+        state.flushes.push_back(Arc::clone(&target));
+        assert!(matches!(state.next(Duration::from_millis(7)), Some(Next::Due(_, Due::Flush))));
+        assert!(matches!(state.next(Duration::from_millis(7)), Some(Next::Due(_, Due::Checkpoint))));
+        assert!(matches!(state.next(Duration::from_millis(7)), Some(Next::Flush(_))));
     }
 
     #[test]

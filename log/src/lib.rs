@@ -38,11 +38,11 @@ mod pace;
 #[cfg(any(test, feature = "sim"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
-pub use config::{CleanStart, CleanupPolicy, LogConfig, OpenOptions};
+pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptions};
 pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{PowerCut, SimDisk};
-pub use flusher::Flusher;
+pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
     Acks, Append, AppendError, Appended, DeleteRecordsError, Done, FirstBatch, FlushError, Leadership, Log,

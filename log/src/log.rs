@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -60,7 +60,11 @@ pub struct Log {
     /// The first write or flush that failed. Nothing is acknowledged after it.
     failure: OnceLock<Arc<str>>,
     /// A checkpoint will come due.
-    timer_set: AtomicBool,
+    checkpoint_timer: AtomicBool,
+    /// A flush will come due.
+    flush_timer: AtomicBool,
+    /// Batches appended since the log was opened.
+    batches: AtomicU64,
 }
 
 impl fmt::Debug for Log {
@@ -105,10 +109,12 @@ impl Log {
             flushing: Mutex::new(()),
             unsynced: Mutex::new(unsynced),
             failure: OnceLock::new(),
-            timer_set: AtomicBool::new(false),
+            checkpoint_timer: AtomicBool::new(false),
+            flush_timer: AtomicBool::new(false),
+            batches: AtomicU64::new(0),
         });
         if durable < offsets.log_end {
-            log.set_timer();
+            log.set_timers();
         }
         Ok((log, report))
     }

@@ -84,6 +84,27 @@ pub static REGISTRY: &[Knob] = &[
         "What becomes of old records. 'delete' removes them by age and size (log.retention.ms, log.retention.bytes), 'compact' keeps the last record of each key, 'compact,delete' does both.",
     ),
     broker("log.dir", Kind::Text, "./millstream-data", "The folder in which everything durable is kept."),
+    topic(
+        "log.durability",
+        "durability",
+        Kind::Choice(&["fsync", "written"]),
+        "fsync",
+        "What acks=all waits for. 'fsync': the records are on the disk. 'written': they are written to the file, so that a killed broker loses none, but a power cut loses the newest; set log.flush.interval.ms to bound how many.",
+    ),
+    topic(
+        "log.flush.interval.messages",
+        "flush.messages",
+        long(1),
+        "9223372036854775807",
+        "So many records may be written and not yet on the disk before they are brought there, though no producer waits for it.",
+    ),
+    topic(
+        "log.flush.interval.ms",
+        "flush.ms",
+        long(0),
+        "9223372036854775807",
+        "A record is brought to the disk this long after it was written at the latest, though no producer waits for it. A power cut then loses only records that are younger than twice this. Whatever is set here, it happens each minute.",
+    ),
     broker(
         "log.flusher.threads",
         Kind::Int { min: 1, max: 64 },
@@ -225,10 +246,6 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
             "log.cleaner.enable",
         ],
         "topics are neither compacted nor cleaned yet; every record is kept",
-    ),
-    (
-        &["flush.messages", "flush.ms", "log.flush.interval.messages", "log.flush.interval.ms"],
-        "acks=all waits for the disk already, acks=1 for the page cache",
     ),
     (
         &[

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_log::{CleanupPolicy, LogConfig};
+use millstream_log::{CleanupPolicy, DurabilityMode, LogConfig};
 use millstream_protocol::records::{Compression, TimestampType};
 
 use super::{Knob, REGISTRY, SettingError, Written, in_force, number, topic_knob, words};
@@ -71,6 +71,16 @@ impl TopicSettings {
             }
             "log.cleanup.policy" => self.log.cleanup = cleanup(value),
             "compression.type" => self.compression = codec(value),
+            "log.durability" => {
+                self.log.durability = match value {
+                    "written" => DurabilityMode::Written,
+                    _ => DurabilityMode::Fsync,
+                }
+            }
+            "log.flush.interval.messages" => self.log.flush_records = bytes(),
+            "log.flush.interval.ms" => {
+                self.log.flush_interval = Some(millis(number())).filter(|_| number() < i64::MAX);
+            }
             "log.index.interval.bytes" => self.log.index_interval_bytes = bytes(),
             "log.index.size.max.bytes" => self.log.index_bytes_max = bytes(),
             "log.message.timestamp.after.max.ms" => self.timestamp_after_max_ms = number(),

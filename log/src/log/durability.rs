@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, fence};
+use std::time::Duration;
 
 use super::writing::Settled;
 use super::{Acks, AppendError, FlushError, Log};
-use crate::flusher::{Again, Flush};
+use crate::flusher::{Again, Due, Flush};
 use crate::ids::Offset;
 use crate::recovery::{Saved, UnsyncedNames};
 use crate::segment_list::Based;
@@ -17,10 +19,14 @@ use crate::tail::Offsets;
 /// How far the log is durable, and who waits for more.
 pub(super) struct Durability {
     /// Everything below it was synced by this process, or was known to be.
-    point: Offset,
+    pub(super) point: Offset,
     /// Ordered by `until`.
     waiters: VecDeque<Settled>,
-    /// The flusher has this log in its queue of those that somebody waits for, or is at it.
+    /// Below it everything is to become durable though nobody may wait.
+    wanted: Offset,
+    /// How many batches lie below the point, of those appended since the log was opened.
+    batches: u64,
+    /// The flusher has this log in its queue of those that are to become durable, or is at it.
     flush_scheduled: bool,
     /// The same for its other queue.
     checkpoint_scheduled: bool,
@@ -34,12 +40,18 @@ const FOLDERS_OF_A_LOG: usize = 4;
 impl Durability {
     pub(super) fn at(point: Offset, saved: Option<Saved>) -> Self {
         let waiters = VecDeque::new();
-        Self { point, waiters, flush_scheduled: false, checkpoint_scheduled: false, saved }
+        let (flush_scheduled, checkpoint_scheduled) = (false, false);
+        Self { point, waiters, wanted: point, batches: 0, flush_scheduled, checkpoint_scheduled, saved }
+    }
+
+    fn needs_flush(&self) -> bool {
+        !self.waiters.is_empty() || self.wanted > self.point
     }
 
     /// The log was cut at `end`.
     pub(super) fn cut(&mut self, end: Offset) {
         self.point = self.point.min(end);
+        self.wanted = self.wanted.min(end);
         self.saved = None;
     }
 }
@@ -92,7 +104,7 @@ impl Log {
                     durability.waiters.insert(behind, one);
                 }
             }
-            !durability.waiters.is_empty() && !std::mem::replace(&mut durability.flush_scheduled, true)
+            durability.needs_flush() && !std::mem::replace(&mut durability.flush_scheduled, true)
         };
         answer(ready);
         self.refuse(failed);
@@ -122,10 +134,49 @@ impl Log {
         }
     }
 
-    /// Makes sure that a checkpoint comes due in a while.
-    pub(super) fn set_timer(self: &Arc<Self>) {
-        if !self.timer_set.load(Relaxed) && !self.timer_set.swap(true, Relaxed) {
-            self.flusher.schedule_after(&self.as_flush(), self.config.checkpoint_interval);
+    /// Has the flusher make durable what is written, though nobody waits.
+    fn request_flush(self: &Arc<Self>) {
+        let must_schedule = {
+            let mut durability = self.durability.lock();
+            durability.wanted = durability.wanted.max(self.tail.log_end());
+            durability.needs_flush() && !std::mem::replace(&mut durability.flush_scheduled, true)
+        };
+        if must_schedule {
+            self.flusher.schedule_flush(self.as_flush());
+        }
+    }
+
+    /// Something was written: makes sure that it becomes durable in time though nobody may wait for it.
+    pub(super) fn bound_unflushed(self: &Arc<Self>) {
+        self.set_timers();
+        if self.config.flush_records < u64::MAX {
+            let point = self.durability.lock().point;
+            let unflushed = self.tail.log_end().get().saturating_sub(point.get());
+            if u64::try_from(unflushed).is_ok_and(|records| records >= self.config.flush_records) {
+                self.request_flush();
+            }
+        }
+    }
+
+    /// Makes sure that a checkpoint, and a flush if there is an interval for it, come due in a while.
+    pub(super) fn set_timers(self: &Arc<Self>) {
+        self.set_timer(Due::Checkpoint, self.config.checkpoint_interval);
+        if let Some(interval) = self.config.flush_interval {
+            self.set_timer(Due::Flush, interval);
+        }
+    }
+
+    fn timer(&self, what: Due) -> &AtomicBool {
+        match what {
+            Due::Checkpoint => &self.checkpoint_timer,
+            Due::Flush => &self.flush_timer,
+        }
+    }
+
+    fn set_timer(self: &Arc<Self>, what: Due, after: Duration) {
+        let is_set = self.timer(what);
+        if !is_set.load(SeqCst) && !is_set.swap(true, SeqCst) {
+            self.flusher.schedule_after(&self.as_flush(), after, what);
         }
     }
 
@@ -207,13 +258,14 @@ impl Log {
         // Read before the segments and folders: what ends here lies in those that are found below.
         let target = self.tail.log_end();
         let from = self.durability.lock().point;
+        let batches = self.batches.load(Relaxed);
         let names = std::mem::take(&mut *self.unsynced.lock());
         for segment in self.segments.all().iter().rev() {
             if segment.extent().end <= from {
                 break;
             }
             if segment.base() < target
-                && let Err(error) = segment.sync()
+                && let Err(error) = self.flusher.timed(|| segment.sync())
             {
                 return Err(self.fail("sync a segment in", &error));
             }
@@ -222,6 +274,7 @@ impl Log {
         let ready = {
             let mut durability = self.durability.lock();
             durability.point = durability.point.max(target);
+            self.flusher.note_flushed(batches - std::mem::replace(&mut durability.batches, batches));
             let ready = durability.waiters.partition_point(|waiter| waiter.until <= target);
             durability.waiters.drain(..ready).collect()
         };
@@ -293,11 +346,15 @@ impl Log {
 
 impl Flush for Log {
     fn flush_turn(&self) -> Again {
-        if self.flush().is_err() {
+        let flushed = self.flush();
+        if flushed.is_err() {
             self.fail_waiters();
         }
         let mut durability = self.durability.lock();
-        durability.flush_scheduled = !durability.waiters.is_empty();
+        if flushed.is_err() {
+            durability.wanted = durability.point;
+        }
+        durability.flush_scheduled = durability.needs_flush();
         match durability.flush_scheduled {
             true => Again::Yes,
             false => Again::No,
@@ -311,10 +368,15 @@ impl Flush for Log {
         let _ = self.checkpoint();
     }
 
-    fn on_due(self: Arc<Self>) {
-        self.timer_set.store(false, Relaxed);
+    fn on_due(self: Arc<Self>, what: Due) {
+        self.timer(what).store(false, SeqCst);
+        // Pairs with the fence in `Tail::publish`: whoever wrote and found it set is seen below.
+        fence(SeqCst);
         if self.takes_writes().is_ok() {
-            self.request_checkpoint();
+            match what {
+                Due::Checkpoint => self.request_checkpoint(),
+                Due::Flush => self.request_flush(),
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ mod crashes;
 mod indexes;
 mod model;
 mod producing;
+mod relaxed;
 mod reopening;
 mod times;
 
@@ -32,11 +33,14 @@ struct Rig {
     clock: Arc<ManualClock>,
     config: LogConfig,
     epoch: i32,
+    /// Whether intervals come due, when the flusher is told to look.
+    has_intervals: bool,
 }
 
 impl Rig {
     fn new(config: LogConfig) -> Self {
-        Self { disk: SimDisk::new(), clock: Arc::new(ManualClock::at(NOW_MS)), config, epoch: 1 }
+        let clock = Arc::new(ManualClock::at(NOW_MS));
+        Self { disk: SimDisk::new(), clock, config, epoch: 1, has_intervals: false }
     }
 
     /// Segments of 1,000 bytes with an index entry every 200.
@@ -52,7 +56,10 @@ impl Rig {
         Log::open(OpenOptions {
             disk: Arc::new(self.disk.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            flusher: Flusher::inline(),
+            flusher: match self.has_intervals {
+                true => Flusher::on_clock(Arc::clone(&self.clock) as Arc<dyn Clock>),
+                false => Flusher::inline(),
+            },
             dir: Self::dir(),
             config: self.config.clone(),
             leader_epoch: LeaderEpoch::new(self.epoch),

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use millstream_protocol::records::BatchHeader;
 
 use super::{AppendError, Log};
 use crate::combiner::Role;
+use crate::config::DurabilityMode;
 use crate::ids::Offset;
 use crate::partition::{NO_TIMESTAMP, Partition, Rejection, Verdict, append_time};
 use crate::segment::{OFFSET_ENTRY_BYTES, Placed, Segment};
@@ -29,7 +31,7 @@ const PREFIX_BYTES: usize = 16;
 pub enum Acks {
     /// After `write`: a killed process loses nothing, a power cut may.
     Written,
-    /// After `fdatasync`.
+    /// After `fdatasync`, unless the log is told that written is enough ([`DurabilityMode`]).
     Durable,
 }
 
@@ -262,13 +264,13 @@ impl Log {
         self.settle(settled);
         if checkpoint_is_due {
             self.request_checkpoint();
-        } else {
-            self.set_timer();
         }
+        self.bound_unflushed();
     }
 
     fn judge(&self, writer: &mut Writer, queued: Queued, now_ms: i64) -> Settled {
         let Queued { append: Append { batch, header, acks }, done } = queued;
+        let acks = self.acks(acks);
         let refuse = |error| (Offset::default(), Err(error));
         let log_start = writer.partition.log_start();
         let bytes = batch.len() as u64;
@@ -291,6 +293,14 @@ impl Log {
             }
         };
         Settled { until, acks, result, done }
+    }
+
+    /// When an append that asks for this is answered here.
+    fn acks(&self, asked: Acks) -> Acks {
+        match self.config.durability {
+            DurabilityMode::Fsync => asked,
+            DurabilityMode::Written => Acks::Written,
+        }
     }
 
     /// Finds room for an accepted batch, in a new segment if need be.
@@ -338,7 +348,10 @@ impl Log {
         {
             let end = last.last_offset.advance(1);
             match writer.write_group(now_ms) {
-                Ok(()) => self.show(writer, end),
+                Ok(()) => {
+                    self.batches.fetch_add(writer.group.placed.len() as u64, Relaxed);
+                    self.show(writer, end);
+                }
                 Err(error) => self.note_failure("write to", &error),
             }
         }
