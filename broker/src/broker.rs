@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_log::{CleanStart, Flusher, OpenError, RealDisk, SystemClock};
+use millstream_log::{CleanStart, Flusher, RealDisk, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
@@ -19,7 +19,7 @@ use crate::meta_store::{LocalMetaStore, MetaError, MetaStore};
 use crate::metadata::cluster_view::SingleNode;
 use crate::metadata::identity;
 use crate::metadata::producer_ids::ProducerIds;
-use crate::metadata::topics::{LogSource, OpenTopicsError, Topics};
+use crate::metadata::topics::{LogSource, RecoverySummary, Topics};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::settings::{self, BrokerSettings, SettingError, Written};
@@ -51,9 +51,6 @@ pub enum StartError {
     /// The metadata cannot be read or written.
     #[error(transparent)]
     Metadata(#[from] MetaError),
-    /// A partition cannot be opened.
-    #[error("a partition cannot be opened: {0}")]
-    Partition(#[from] OpenError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({setting}): {error}{}", hint(error))]
     Listen {
@@ -77,15 +74,6 @@ fn hint(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher port",
         std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         _ => "",
-    }
-}
-
-impl From<OpenTopicsError> for StartError {
-    fn from(error: OpenTopicsError) -> Self {
-        match error {
-            OpenTopicsError::Store(error) => Self::Metadata(error),
-            OpenTopicsError::Log(error) => Self::Partition(error),
-        }
     }
 }
 
@@ -130,12 +118,26 @@ impl BrokerBuilder {
         self
     }
 
-    /// Starts the broker. When this returns, partitions are recovered and clients are served. Blocks on
-    /// the disk.
+    /// Starts the broker and waits until its partitions are recovered: when this returns, everything that
+    /// can be served is. Clients that connect earlier are answered, too, see [`begin`](Self::begin). Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing keeps running after one. A partition that cannot be opened is none: it is refused
+    /// to clients, and counted by [`Broker::wait_recovered`].
+    pub fn start(self) -> Result<Broker, StartError> {
+        let broker = self.begin()?;
+        broker.wait_recovered();
+        Ok(broker)
+    }
+
+    /// Starts the broker and returns as soon as clients may connect. Its partitions are being recovered then;
+    /// one that is not yet is refused with an error on which every client tries again.
+    /// [`Broker::wait_recovered`] waits for them. Blocks on the disk, briefly.
     ///
     /// # Errors
     /// See [`StartError`]; nothing keeps running after one.
-    pub fn start(self) -> Result<Broker, StartError> {
+    pub fn begin(self) -> Result<Broker, StartError> {
         let mut written = Written::new();
         for (name, value) in &self.settings {
             settings::write(&mut written, name, value)?;
@@ -145,7 +147,7 @@ impl BrokerBuilder {
         }
         let settings = BrokerSettings::new(written)?;
         let folder = self.data_dir.unwrap_or_else(|| settings.text("log.dir").into());
-        Broker::start(settings, &folder)
+        Broker::begin(settings, &folder)
     }
 }
 
@@ -175,6 +177,8 @@ struct Running {
     data_plane: Runtime,
     control_plane: Runtime,
     node: Arc<Node>,
+    /// Opens what was there at the start.
+    recovery: std::thread::JoinHandle<()>,
     data_dir: DataDir,
 }
 
@@ -203,13 +207,28 @@ impl Broker {
         self.advertised.as_deref()
     }
 
+    /// Waits until every partition that was there at the start is open, or cannot be opened. Blocks; at once once it
+    /// has returned.
+    ///
+    /// ```no_run
+    /// let broker = millstream_broker::Broker::builder().listen("127.0.0.1:0").begin()?;
+    /// println!("bootstrap.servers={}", broker.kafka_address());
+    /// let recovered = broker.wait_recovered();
+    /// assert_eq!(recovered.failed, 0, "the log says why");
+    /// # Ok::<(), millstream_broker::StartError>(())
+    /// ```
+    pub fn wait_recovered(&self) -> RecoverySummary {
+        let running = self.running.as_ref().expect("it is taken when the broker is dropped");
+        running.node.topics.recovery().wait()
+    }
+
     /// Stops: no new connections, answers to what was read, everything on disk. Blocks; may be called
     /// from asynchronous code, which it blocks as well.
     pub fn shutdown(self) {
         drop(self);
     }
 
-    fn start(settings: BrokerSettings, folder: &Path) -> Result<Self, StartError> {
+    fn begin(settings: BrokerSettings, folder: &Path) -> Result<Self, StartError> {
         let data_dir = DataDir::lock(folder)?;
         let kafka = Listener::bind("listeners", settings.text("listeners"))?;
         let http = match settings.text("http.listener") {
@@ -238,6 +257,7 @@ impl Broker {
             tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
         }
         tracing::info!(address = %kafka_address, folder = %folder.display(), "serving Kafka clients");
+        let recovery = recover(&node).map_err(StartError::Threads)?;
         let running = Running {
             stop,
             connections,
@@ -245,6 +265,7 @@ impl Broker {
             data_plane,
             control_plane,
             node,
+            recovery,
             data_dir,
         };
         let advertised = (!advertised.is_empty()).then_some(advertised);
@@ -272,7 +293,7 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Opens everything that is on disk.
+/// Reads what is on disk; logs are opened later.
 fn open_node(
     settings: BrokerSettings,
     data_dir: &DataDir,
@@ -293,8 +314,9 @@ fn open_node(
         flusher: Flusher::start(settings.flusher_threads),
         folder: data_dir.topics(),
         leader_epoch: identity.leader_epoch,
+        clean: identity.clean,
     };
-    let topics = Topics::open(Arc::clone(&store), logs, &settings.topic_defaults, identity.clean)?;
+    let topics = Topics::load(Arc::clone(&store), logs, &settings.topic_defaults)?;
     let view = SingleNode {
         cluster_id: identity.cluster_id,
         epoch: identity.leader_epoch,
@@ -313,6 +335,14 @@ fn open_node(
         control,
         stopping,
         settings,
+    })
+}
+
+/// Opens the logs on a thread of its own, while clients are answered.
+fn recover(node: &Arc<Node>) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let node = Arc::clone(node);
+    std::thread::Builder::new().name("millstream-recovery".into()).spawn(move || {
+        node.topics.recover(&|| node.is_stopping());
     })
 }
 
@@ -352,7 +382,10 @@ impl Running {
         if !drained {
             tracing::warn!("connections that did not take their answers in time are cut");
         }
-        let Self { node, data_dir, data_plane, control_plane, .. } = self;
+        let Self { node, recovery, data_dir, data_plane, control_plane, .. } = self;
+        if recovery.join().is_err() {
+            tracing::error!("recovery panicked; the next start checks the logs");
+        }
         data_plane.shutdown_timeout(DATA_TIMEOUT);
         control_plane.shutdown_timeout(CONTROL_TIMEOUT);
         if let Err(error) = node.topics.close() {

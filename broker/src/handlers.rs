@@ -12,6 +12,7 @@ pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 
 mod authorized;
+mod leader_told;
 mod wire_errors;
 
 /// Kafka's "no offset", "no timestamp".

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use crate::metadata::topics::RecoverySummary;
 use crate::node::Node;
 
 /// Serves until `node` stops.
@@ -28,7 +29,7 @@ async fn index() -> &'static str {
     concat!(
         "Millstream ",
         env!("CARGO_PKG_VERSION"),
-        "\n\n/metrics  for Prometheus\n/healthz  the process is alive\n/readyz   Kafka clients are served\n"
+        "\n\n/metrics  for Prometheus\n/healthz  the process is alive\n/readyz   every partition is recovered\n"
     )
 }
 
@@ -42,10 +43,20 @@ async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Ready: partitions are recovered before the ports open, so only a broker that stops is not.
-async fn ready(State(node): State<Arc<Node>>) -> (StatusCode, &'static str) {
-    match node.is_stopping() {
-        false => (StatusCode::OK, "ready\n"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-    }
+/// Ready: every partition is open, or cannot be opened. Clients are served earlier, with what is open.
+async fn ready(State(node): State<Arc<Node>>) -> (StatusCode, String) {
+    let recovery = node.topics.recovery();
+    let text = match (node.is_stopping(), recovery.is_over(), recovery.summary()) {
+        (true, _, _) => "stopping\n".to_owned(),
+        (false, false, now) => {
+            format!("recovering: {} of {} partitions\n", now.opened + now.failed, now.partitions)
+        }
+        (false, true, RecoverySummary { failed: 0, .. }) => return (StatusCode::OK, "ready\n".to_owned()),
+        (false, true, now) => {
+            let text =
+                format!("ready, but {} of {} partitions cannot be opened\n", now.failed, now.partitions);
+            return (StatusCode::OK, text);
+        }
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -35,4 +35,5 @@ mod metrics;
 pub use broker::{Broker, BrokerBuilder, StartError};
 pub use data_dir::DataDirError;
 pub use meta_store::MetaError;
+pub use metadata::topics::RecoverySummary;
 pub use settings::SettingError;

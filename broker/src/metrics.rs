@@ -1,5 +1,6 @@
 //! What Prometheus sees. Handles are resolved once; the request path only increments them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
@@ -7,7 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use millstream_protocol::ApiKey;
 
 use crate::dispatch::ROUTES;
-use crate::metadata::topics::Topics;
+use crate::metadata::topics::{Partition, Topics, Unavailable};
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 16] = [
@@ -131,8 +132,13 @@ impl Metrics {
         let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
         self.topics.set(topics.len() as f64);
         self.partitions.set(partitions().count() as f64);
-        self.partitions_failed.set(partitions().filter(|partition| partition.log.is_failed()).count() as f64);
-        self.log_bytes.set(partitions().map(|partition| partition.log.size_bytes()).sum::<u64>() as f64);
+        let failed = |partition: &&Arc<Partition>| match partition.log() {
+            Ok(log) => log.is_failed(),
+            Err(missing) => matches!(missing, Unavailable::Failed { .. }),
+        };
+        self.partitions_failed.set(partitions().filter(failed).count() as f64);
+        let logs = partitions().filter_map(|partition| partition.log().ok());
+        self.log_bytes.set(logs.map(|log| log.size_bytes()).sum::<u64>() as f64);
         self.exporter.render()
     }
 }

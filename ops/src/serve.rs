@@ -68,8 +68,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
         .context("the process cannot wait for signals")?;
     runtime.block_on(async move {
         let mut signals = Signals::install()?;
-        let mut starting = tokio::task::spawn_blocking(move || resolved.builder().start());
-        // Recovery of a large folder takes a while; killing it is as safe as any crash.
+        let mut starting = tokio::task::spawn_blocking(move || resolved.builder().begin());
+        // A slow disk may keep the metadata for a while; being killed now is as safe as any crash.
         let broker = tokio::select! {
             broker = &mut starting => broker.context("the broker's start panicked")?.map_err(explain)?,
             _ = signals.next() => std::process::exit(130),

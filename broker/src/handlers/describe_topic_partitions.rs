@@ -12,6 +12,7 @@ use millstream_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopi
 use millstream_protocol::{ErrorCode, KStr};
 
 use super::authorized::topic_operations;
+use super::leader_told::LeaderTold;
 use crate::dispatch::{Answer, Call, Handler};
 use crate::metadata::topic_name;
 use crate::metadata::topics::{Snapshot, Topic};
@@ -105,14 +106,16 @@ impl Page {
 }
 
 fn describe(call: &Call, topic: &Topic, at: usize) -> DescribeTopicPartitionsResponsePartition {
-    let index = topic.partitions[at].index;
-    let now = call.node.view.leadership(topic.id, index);
+    let partition = &topic.partitions[at];
+    let told = LeaderTold::of(call, topic, partition);
     DescribeTopicPartitionsResponsePartition {
-        partition_index: index,
-        leader_id: now.leader.0,
-        leader_epoch: now.epoch.get(),
-        replica_nodes: vec![now.leader.0],
-        isr_nodes: vec![now.leader.0],
+        error_code: told.code.code(),
+        partition_index: partition.index,
+        leader_id: told.leader_id,
+        leader_epoch: told.leader_epoch,
+        replica_nodes: told.replicas.clone(),
+        isr_nodes: told.replicas,
+        offline_replicas: told.offline,
         ..Default::default()
     }
 }

@@ -23,9 +23,10 @@ use millstream_protocol::{Chunk, ErrorCode, KStr, Uuid};
 
 use super::NONE;
 use super::offset_for_leader_epoch::epoch_end;
-use super::wire_errors::code_for_read;
+use super::wire_errors::{code_for_not_led, code_for_read};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::fetch_session::{Context, Found, Wanted};
+use crate::metadata::cluster_view::{Leadership, NotLed};
 use crate::metadata::topics::Snapshot;
 
 const READ_COMMITTED: i8 = 1;
@@ -90,11 +91,21 @@ struct Partition {
     /// Where the log of the client parts from ours.
     diverging: Option<(LeaderEpoch, Offset)>,
     slice: Option<ReadSlice>,
+    /// Who leads it, if the client has to be told.
+    leader: Option<Leadership>,
 }
 
 impl Partition {
     fn failed(wanted: Wanted, code: ErrorCode) -> Self {
-        Self { wanted, code, high_watermark: NONE, log_start: NONE, diverging: None, slice: None }
+        Self {
+            wanted,
+            code,
+            high_watermark: NONE,
+            log_start: NONE,
+            diverging: None,
+            slice: None,
+            leader: None,
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -130,6 +141,8 @@ struct Look {
 /// Why a partition gives nothing.
 enum Miss {
     Refused(ErrorCode),
+    /// The client has to be told who leads.
+    Moved(ErrorCode, Leadership),
     /// The device would have to be waited for.
     Cold,
 }
@@ -179,6 +192,9 @@ impl Fetching {
             let partition = match self.look_at(&snapshot, wanted, from, ask) {
                 Ok(partition) => partition,
                 Err(Miss::Refused(code)) => Partition::failed(wanted.clone(), code),
+                Err(Miss::Moved(code, leader)) => {
+                    Partition { leader: Some(leader), ..Partition::failed(wanted.clone(), code) }
+                }
                 Err(Miss::Cold) => return None,
             };
             if partition.bytes() > 0 {
@@ -203,9 +219,18 @@ impl Fetching {
             _ => snapshot.identified(key.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
         };
         let partition = topic.partition(key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let now = self.call.node.view.check_leader(topic.id, key.partition, wanted.leader_epoch)?;
-        let log = &partition.log;
-        let diverging = diverging(log, wanted, now.epoch)?;
+        let view = &self.call.node.view;
+        let led = view.lead(topic.id, partition, wanted.leader_epoch).map_err(|error| {
+            let code = code_for_not_led(&error);
+            match error {
+                NotLed::FencedEpoch { .. } | NotLed::Elsewhere => {
+                    Miss::Moved(code, view.leadership(topic.id, partition))
+                }
+                NotLed::UnknownEpoch { .. } | NotLed::Unavailable(_) => Miss::Refused(code),
+            }
+        })?;
+        let log = led.log;
+        let diverging = diverging(log, wanted, led.epoch)?;
         // Before the read: whoever finds nothing waits for what comes after this.
         let mut offsets = log.offsets();
         let slice = match diverging {
@@ -229,6 +254,7 @@ impl Fetching {
             log_start: offsets.log_start.get(),
             diverging,
             slice,
+            leader: None,
         })
     }
 
@@ -252,13 +278,13 @@ impl Fetching {
         let mut response = FetchResponse { session_id, ..Default::default() };
         let mut led_elsewhere = false;
         for partition in partitions {
-            let moved =
-                matches!(partition.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+            let moved_to = partition.leader;
             let (topic, topic_id) = (partition.wanted.key.topic.clone(), partition.wanted.key.topic_id);
             let mut data = partition_data(partition, limits.isolation_level);
-            if moved && call.version >= 16 {
+            if let Some(now) = moved_to.filter(|_| call.version >= 16) {
                 led_elsewhere = true;
-                data.current_leader = current_leader(&call, &topic, topic_id, data.partition_index);
+                data.current_leader =
+                    LeaderIdAndEpoch { leader_id: now.leader.0, leader_epoch: now.epoch.get() };
             }
             push(&mut response.responses, topic, topic_id, data);
         }
@@ -308,12 +334,6 @@ fn push(topics: &mut Vec<FetchableTopicResponse>, topic: KStr, topic_id: Uuid, d
         Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
         _ => topics.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data] }),
     }
-}
-
-fn current_leader(call: &Call, name: &str, id: Uuid, index: i32) -> LeaderIdAndEpoch {
-    let id = call.node.topics.snapshot().named(name).map_or(id, |topic| topic.id);
-    let now = call.node.view.leadership(id, index);
-    LeaderIdAndEpoch { leader_id: now.leader.0, leader_epoch: now.epoch.get() }
 }
 
 fn endpoints(call: &Call) -> Vec<NodeEndpoint> {

@@ -17,8 +17,9 @@ use millstream_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
 use super::NONE;
-use super::wire_errors::code_for_read;
+use super::wire_errors::{code_for_not_led, code_for_read};
 use crate::dispatch::{Answer, Call, Handler};
+use crate::metadata::cluster_view::Led;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -91,15 +92,15 @@ fn find(call: &Call, name: &KStr, asked: &ListOffsetsPartition) -> Result<Listed
     let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let index = asked.partition_index;
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let now = call.node.view.check_leader(topic.id, index, asked.current_leader_epoch)?;
+    let led = call.node.view.lead(topic.id, partition, asked.current_leader_epoch);
+    let Led { log, epoch } = led.map_err(|error| code_for_not_led(&error))?;
     if !is_known(asked.timestamp, call.version) {
         return Err(ErrorCode::UnsupportedVersion);
     }
-    let log = &partition.log;
     let by_time = match asked.timestamp {
         LATEST => {
             let offset = log.offsets().high_watermark.get();
-            return Ok(Listed { offset, leader_epoch: now.epoch.get(), ..Listed::NOTHING });
+            return Ok(Listed { offset, leader_epoch: epoch.get(), ..Listed::NOTHING });
         }
         EARLIEST | EARLIEST_LOCAL => {
             return Ok(Listed { offset: log.offsets().log_start.get(), ..Listed::NOTHING });

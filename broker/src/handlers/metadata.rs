@@ -18,6 +18,7 @@ use millstream_protocol::messages::{MetadataRequest, MetadataResponse};
 use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use super::authorized::{cluster_operations, topic_operations};
+use super::leader_told::LeaderTold;
 use super::wire_errors::code_for_topic;
 use crate::dispatch::{Answer, Call, Handler};
 use crate::metadata::topics::{Snapshot, Topic, TopicError};
@@ -149,14 +150,15 @@ fn create(call: &Call, request: &MetadataRequest, name: &KStr) -> Result<Arc<Top
 
 fn describe(call: &Call, request: &MetadataRequest, topic: &Topic) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().map(|partition| {
-        let now = call.node.view.leadership(topic.id, partition.index);
+        let told = LeaderTold::of(call, topic, partition);
         MetadataResponsePartition {
+            error_code: told.code.code(),
             partition_index: partition.index,
-            leader_id: now.leader.0,
-            leader_epoch: now.epoch.get(),
-            replica_nodes: vec![now.leader.0],
-            isr_nodes: vec![now.leader.0],
-            ..Default::default()
+            leader_id: told.leader_id,
+            leader_epoch: told.leader_epoch,
+            replica_nodes: told.replicas.clone(),
+            isr_nodes: told.replicas,
+            offline_replicas: told.offline,
         }
     });
     MetadataResponseTopic {

@@ -11,6 +11,7 @@ use millstream_protocol::messages::offset_for_leader_epoch_response::{
 };
 use millstream_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
+use super::wire_errors::code_for_not_led;
 use crate::dispatch::{Answer, Call, Handler};
 
 pub(crate) struct OffsetForLeaderEpoch;
@@ -47,8 +48,9 @@ fn end_offset(
     let snapshot = call.node.topics.snapshot();
     let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = topic.partition(asked.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let now = call.node.view.check_leader(topic.id, asked.partition, asked.current_leader_epoch)?;
-    Ok(epoch_end(&partition.log, LeaderEpoch::new(asked.leader_epoch), now.epoch))
+    let led = call.node.view.lead(topic.id, partition, asked.current_leader_epoch);
+    let led = led.map_err(|error| code_for_not_led(&error))?;
+    Ok(epoch_end(led.log, LeaderEpoch::new(asked.leader_epoch), led.epoch))
 }
 
 /// Where an epoch ended. The log knows those that have batches; the leader's own has begun even if nothing

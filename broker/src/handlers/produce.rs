@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millstream_log::{Acks, Append, AppendError, Appended, Leadership};
+use millstream_log::{Acks, Append, AppendError, Appended, Leadership, Log};
 use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -22,9 +22,10 @@ use millstream_protocol::{ErrorCode, KStr, Uuid};
 use tokio::sync::oneshot;
 
 use super::NONE;
-use super::wire_errors::{code_for_append, code_for_batch};
+use super::wire_errors::{code_for_append, code_for_batch, code_for_not_led};
 use crate::dispatch::{Answer, Call, Handler};
-use crate::metadata::topics::{Partition, Snapshot, Topic};
+use crate::metadata::cluster_view::{Leadership as Leader, NotLed};
+use crate::metadata::topics::{Snapshot, Topic};
 use crate::settings::TopicSettings;
 
 pub(crate) struct Produce;
@@ -70,11 +71,13 @@ struct Refused {
     message: String,
     /// Records that are to blame, by their place in the batch.
     records: Vec<BatchIndexAndErrorMessage>,
+    /// Who leads the partition, if another node does.
+    moved_to: Option<Leader>,
 }
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), records: Vec::new() }
+        Self { code, message: message.into(), records: Vec::new(), moved_to: None }
     }
 }
 
@@ -94,8 +97,6 @@ struct PendingTopic {
     /// Name and id as the client gave them, one of the two.
     name: KStr,
     topic_id: Uuid,
-    /// The topic's id, if it exists.
-    found: Option<Uuid>,
     partitions: Vec<(i32, Pending)>,
 }
 
@@ -124,8 +125,7 @@ fn append_topic(call: &Call, snapshot: &Snapshot, data: TopicProduceData, acks: 
             (index, pending)
         })
         .collect();
-    let found = topic.map(|topic| topic.id);
-    PendingTopic { name: data.name, topic_id: data.topic_id, found, partitions }
+    PendingTopic { name: data.name, topic_id: data.topic_id, partitions }
 }
 
 fn append_partition(
@@ -135,18 +135,23 @@ fn append_partition(
     acks: Acks,
 ) -> Result<Pending, Refused> {
     let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    call.node.view.check_leader(topic.id, data.index, -1)?;
+    let view = &call.node.view;
+    let led = view.lead(topic.id, partition, -1).map_err(|error| {
+        let moved = error == NotLed::Elsewhere;
+        let moved_to = moved.then(|| view.leadership(topic.id, partition));
+        Refused { moved_to, ..Refused::new(code_for_not_led(&error), error.to_string()) }
+    })?;
     let records = data.records.map(|records| records.into_bytes()).unwrap_or_default();
     let batch = admit(records, &topic.settings, call)?;
     let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
     call.node.metrics.appended(header.record_count, batch.len());
-    Ok(submit(partition, Append { batch, header, acks }))
+    Ok(submit(led.log, Append { batch, header, acks }))
 }
 
 /// Hands the batch to the log. Most often this connection leads and the answer is there on return.
-fn submit(partition: &Arc<Partition>, append: Append) -> Pending {
+fn submit(log: &Arc<Log>, append: Append) -> Pending {
     let (done, mut outcome) = oneshot::channel();
-    let more = partition.log.append(
+    let more = log.append(
         append,
         Box::new(move |result| {
             // Nobody listens when the connection is gone; the batch is appended all the same.
@@ -250,7 +255,7 @@ fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<Validated, Refuse
             batch_index: index,
             batch_index_error_message: Some(KStr::from(message.clone())),
         });
-        Refused { code: code_for_batch(&error), message, records: records.into_iter().collect() }
+        Refused { records: records.into_iter().collect(), ..Refused::new(code_for_batch(&error), message) }
     })
 }
 
@@ -347,10 +352,10 @@ impl PendingReply {
             .map(|topic| {
                 let partition_responses = topic.partitions.into_iter().map(|(index, pending)| {
                     let Pending::Settled(result) = pending else { unreachable!("settled before the reply") };
+                    let moved_to = result.as_ref().err().and_then(|refused| refused.moved_to);
                     let mut response = partition_response(index, result);
-                    if response.error_code == ErrorCode::NotLeaderOrFollower.code() && call.version >= 10 {
+                    if let Some(now) = moved_to.filter(|_| call.version >= 10) {
                         led_elsewhere = true;
-                        let now = call.node.view.leadership(topic.found.unwrap_or_default(), index);
                         response.current_leader =
                             LeaderIdAndEpoch { leader_id: now.leader.0, leader_epoch: now.epoch.get() };
                     }

@@ -1,5 +1,5 @@
-//! What clients are told of a partition that another node leads: the refusals of a cluster, before there is
-//! one.
+//! What clients are told of a partition that another node leads, the refusals of a cluster before there is
+//! one; and of a partition whose log is not open yet, or cannot be opened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::cluster_view::tests::TwoNodes;
+use crate::metadata::cluster_view::{ClusterView, SingleNode};
 use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::topics::{LogSource, Topics};
 use crate::metrics::Metrics;
@@ -37,30 +38,45 @@ const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
 struct Cluster {
     node: Arc<Node>,
     _stop: watch::Sender<bool>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Cluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let cluster = Self::on(folder, Box::new(TwoNodes));
+        let defaults = cluster.node.settings.topic_defaults.clone();
+        cluster.node.topics.create(&t(), 2, defaults, BTreeMap::new()).unwrap();
+        cluster
+    }
+
+    /// A single node that has read its metadata after a restart, and has opened no log yet.
+    fn restarted() -> Self {
+        let Self { folder, node, .. } = Self::new();
+        node.topics.close().unwrap();
+        drop(node);
+        let view = SingleNode { cluster_id: "one".into(), epoch: LeaderEpoch::new(5), advertised: None };
+        Self::on(folder, Box::new(view))
+    }
+
+    fn on(folder: tempfile::TempDir, view: Box<dyn ClusterView>) -> Self {
         let settings = BrokerSettings::new(Written::new()).unwrap();
         let store = Arc::new(LocalMetaStore::open(Arc::new(RealDisk), &folder.path().join("meta")).unwrap());
         let topics = folder.path().join("topics");
-        std::fs::create_dir(&topics).unwrap();
+        std::fs::create_dir_all(&topics).unwrap();
         let logs = LogSource {
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             flusher: Flusher::start(1),
             folder: topics,
             leader_epoch: LeaderEpoch::new(5),
+            clean: CleanStart::Yes,
         };
-        let topics = Topics::open(store.clone(), logs, &settings.topic_defaults, CleanStart::Yes).unwrap();
-        let defaults = settings.topic_defaults.clone();
-        topics.create(&KStr::from_static("t"), 2, defaults, BTreeMap::new()).unwrap();
+        let topics = Topics::load(store.clone(), logs, &settings.topic_defaults).unwrap();
         let (stop, stopping) = watch::channel(false);
         let node = Node {
             clock: Arc::new(SystemClock),
-            view: Box::new(TwoNodes),
+            view,
             topics,
             producer_ids: ProducerIds::new(store),
             fetch_sessions: FetchSessions::new(10),
@@ -71,7 +87,7 @@ impl Cluster {
             stopping,
             settings,
         };
-        Self { node: Arc::new(node), _stop: stop, _folder: folder }
+        Self { node: Arc::new(node), _stop: stop, folder }
     }
 
     async fn ask<H: Handler>(&self, version: i16, request: H::Request) -> <H::Request as Request>::Response {
@@ -109,7 +125,7 @@ async fn produce_names_the_leader_and_writes_nothing() {
     let endpoint = told.node_endpoints.iter().find(|endpoint| endpoint.node_id == 2).unwrap();
     assert_eq!((&*endpoint.host, endpoint.port), ("n2", 9002));
     let topic = Arc::clone(cluster.node.topics.snapshot().named("t").unwrap());
-    assert_eq!(topic.partition(1).unwrap().log.offsets().log_end.get(), 0);
+    assert_eq!(topic.partition(1).unwrap().log().unwrap().offsets().log_end.get(), 0);
     let old = cluster.ask::<super::produce::Produce>(9, request).await;
     assert!(old.node_endpoints.is_empty(), "version 9 has no room for them");
 }
@@ -163,4 +179,103 @@ async fn metadata_names_each_partitions_own_leader() {
     assert_eq!(told.controller_id, 2);
     let leader = |partition: &MetadataResponsePartition| (partition.leader_id, partition.leader_epoch);
     assert_eq!(told.topics[0].partitions.iter().map(leader).collect::<Vec<_>>(), [(1, 5), (2, 5)]);
+}
+
+/// What each API answers for partition 0 of `t`: Produce, Fetch, ListOffsets, OffsetForLeaderEpoch,
+/// DeleteRecords.
+async fn codes(cluster: &Cluster) -> [i16; 5] {
+    let id = cluster.node.topics.snapshot().named("t").unwrap().id;
+    let data = PartitionProduceData { index: 0, records: Some(Chunk::Bytes(batch())) };
+    let topic = TopicProduceData { name: t(), partition_data: vec![data], ..Default::default() };
+    let request = ProduceRequest { acks: 1, topic_data: vec![topic], ..Default::default() };
+    let produced = cluster.ask::<super::produce::Produce>(10, request).await;
+    let produced = &produced.responses[0].partition_responses[0];
+    assert_eq!(produced.current_leader.leader_id, -1, "an answer with a leader is tried again at once");
+    let partition = FetchPartition { partition: 0, current_leader_epoch: 5, ..Default::default() };
+    let topic = FetchTopic { topic_id: id, partitions: vec![partition], ..Default::default() };
+    let request =
+        FetchRequest { max_wait_ms: 60_000, min_bytes: 1, topics: vec![topic], ..Default::default() };
+    let fetched = cluster.ask::<super::fetch::Fetch>(16, request);
+    let fetched = fetched.now_or_never().expect("an error does not wait");
+    let fetched = &fetched.responses[0].partitions[0];
+    assert_eq!(fetched.current_leader.leader_id, -1, "an answer with a leader is tried again at once");
+    let partition = ListOffsetsPartition { timestamp: -1, ..Default::default() };
+    let topics = vec![ListOffsetsTopic { name: t(), partitions: vec![partition] }];
+    let request = ListOffsetsRequest { topics, ..Default::default() };
+    let listed = cluster.ask::<super::list_offsets::ListOffsets>(7, request).await;
+    let topics =
+        vec![OffsetForLeaderTopic { topic: t(), partitions: vec![OffsetForLeaderPartition::default()] }];
+    let request = OffsetForLeaderEpochRequest { topics, ..Default::default() };
+    let ended = cluster.ask::<super::offset_for_leader_epoch::OffsetForLeaderEpoch>(4, request).await;
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 0 }];
+    let topics = vec![DeleteRecordsTopic { name: t(), partitions }];
+    let request = DeleteRecordsRequest { topics, ..Default::default() };
+    let deleted = cluster.ask::<super::admin::delete_records::DeleteRecords>(2, request).await;
+    [
+        produced.error_code,
+        fetched.error_code,
+        listed.topics[0].partitions[0].error_code,
+        ended.topics[0].partitions[0].error_code,
+        deleted.topics[0].partitions[0].error_code,
+    ]
+}
+
+async fn leader(cluster: &Cluster) -> MetadataResponsePartition {
+    let request = MetadataRequest { topics: None, ..Default::default() };
+    let told = cluster.ask::<super::metadata::Metadata>(12, request).await;
+    told.topics[0].partitions[0].clone()
+}
+
+#[tokio::test]
+async fn a_partition_that_is_being_recovered_has_no_leader_for_a_moment() {
+    let cluster = Cluster::restarted();
+    let told = leader(&cluster).await;
+    assert_eq!((told.error_code, told.leader_id), (ErrorCode::LeaderNotAvailable.code(), -1));
+    assert_eq!(codes(&cluster).await, [NOT_LEADER; 5]);
+    assert!(!cluster.node.topics.recovery().is_over());
+    let summary = cluster.node.topics.recover(&|| false);
+    assert_eq!((summary.partitions, summary.opened, summary.failed), (2, 2, 0));
+    assert!(cluster.node.topics.recovery().is_over());
+    let told = leader(&cluster).await;
+    assert_eq!((told.error_code, told.leader_id, told.leader_epoch), (0, 1, 5));
+    assert_eq!(codes(&cluster).await, [0; 5]);
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_opened_answers_with_a_storage_error_and_costs_no_other() {
+    let cluster = Cluster::restarted();
+    let id = cluster.node.topics.snapshot().named("t").unwrap().id;
+    let folder = cluster.folder.path().join("topics").join(id.to_string()).join("0");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "not a folder").unwrap();
+    let summary = cluster.node.topics.recover(&|| false);
+    assert_eq!((summary.partitions, summary.opened, summary.failed), (2, 1, 1));
+    let storage = ErrorCode::KafkaStorageError.code();
+    assert_eq!(codes(&cluster).await, [storage; 5]);
+    let told = leader(&cluster).await;
+    assert_eq!((told.error_code, told.leader_id, told.offline_replicas), (storage, 1, vec![1]));
+    let topic = Arc::clone(cluster.node.topics.snapshot().named("t").unwrap());
+    assert!(topic.partition(1).unwrap().log().is_ok());
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_while_it_is_recovered_stays_deleted() {
+    let cluster = Cluster::restarted();
+    let topics = &cluster.node.topics;
+    let before = Arc::clone(&topics.snapshot());
+    topics.delete(&t()).unwrap();
+    topics.recover(&|| false);
+    let id = before.named("t").unwrap().id;
+    assert!(!cluster.folder.path().join("topics").join(id.to_string()).exists());
+    assert!(topics.close().is_ok());
+}
+
+#[tokio::test]
+async fn a_recovery_that_is_stopped_leaves_the_rest_unopened_and_says_so() {
+    let cluster = Cluster::restarted();
+    let topics = &cluster.node.topics;
+    let summary = topics.recover(&|| true);
+    assert_eq!((summary.partitions, summary.opened), (2, 0));
+    assert!(topics.recovery().is_over(), "who waits for it is told");
+    assert!(topics.close().unwrap_err().to_string().contains("2 partitions were never opened"));
 }

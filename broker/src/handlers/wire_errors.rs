@@ -5,7 +5,8 @@ use millstream_protocol::ErrorCode;
 use millstream_protocol::records::BatchError;
 
 use crate::meta_store::MetaError;
-use crate::metadata::topics::TopicError;
+use crate::metadata::cluster_view::NotLed;
+use crate::metadata::topics::{TopicError, Unavailable};
 
 pub(super) fn code_for_append(error: &AppendError) -> ErrorCode {
     match error {
@@ -42,6 +43,23 @@ pub(super) fn code_for_topic(error: &TopicError) -> ErrorCode {
         TopicError::PartitionCount { .. } | TopicError::NotMore { .. } => ErrorCode::InvalidPartitions,
         TopicError::Store(error) => code_for_store(error),
         TopicError::Log(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+pub(super) fn code_for_not_led(error: &NotLed) -> ErrorCode {
+    match error {
+        NotLed::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+        NotLed::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+        NotLed::Elsewhere => ErrorCode::NotLeaderOrFollower,
+        NotLed::Unavailable(error) => code_for_unavailable(error),
+    }
+}
+
+/// All clients take the first as a sign to look for the leader again, and to come back.
+pub(super) fn code_for_unavailable(error: &Unavailable) -> ErrorCode {
+    match error {
+        Unavailable::Recovering | Unavailable::Deleted => ErrorCode::NotLeaderOrFollower,
+        Unavailable::Failed { .. } => ErrorCode::KafkaStorageError,
     }
 }
 

@@ -1,10 +1,13 @@
 //! Who leads what. Handlers ask here instead of assuming that this node leads everything, so that the
 //! refusals of a cluster exist and are tested before there is one.
 
-use millstream_log::LeaderEpoch;
-use millstream_protocol::ErrorCode;
-
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use millstream_log::{LeaderEpoch, Log};
+use millstream_protocol::Uuid;
+
+use super::topics::{Partition, Unavailable};
 
 /// The id that this node has in Kafka's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,31 +37,52 @@ pub(crate) trait ClusterView: Send + Sync + std::fmt::Debug {
     fn cluster_id(&self) -> &str;
     /// All brokers, as a client that dialled `dialled` should reach them.
     fn brokers(&self, dialled: SocketAddr) -> Vec<Endpoint>;
-    fn leadership(&self, topic: millstream_protocol::Uuid, partition: i32) -> Leadership;
+    /// Who leads a partition.
+    fn leadership(&self, topic: Uuid, partition: &Partition) -> Leadership;
+}
+
+/// A partition that this node leads, and serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Led<'a> {
+    pub(crate) log: &'a Arc<Log>,
+    pub(crate) epoch: LeaderEpoch,
+}
+
+/// Why this node does not serve a partition, or not to this client (KIP-320).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotLed {
+    #[error("the client believes in leader epoch {client}; {now} has begun")]
+    FencedEpoch { client: i32, now: LeaderEpoch },
+    #[error("the client believes in leader epoch {client}; this node knows {now}")]
+    UnknownEpoch { client: i32, now: LeaderEpoch },
+    #[error("another node leads this partition")]
+    Elsewhere,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 impl dyn ClusterView {
-    /// Checks that this node leads the partition, in the epoch that the client believes in (-1: any).
-    ///
-    /// # Errors
-    /// The code that the client is to be answered with (KIP-320).
-    pub(crate) fn check_leader(
+    /// Checks that this node leads the partition, in the epoch that the client believes in (-1: any), and
+    /// that its log is there. A log that is not there knows no epoch, so that comes first.
+    pub(crate) fn lead<'a>(
         &self,
-        topic: millstream_protocol::Uuid,
-        partition: i32,
-        client_epoch: i32,
-    ) -> Result<Leadership, ErrorCode> {
-        let leadership = self.leadership(topic, partition);
-        let epoch = leadership.epoch.get();
-        if client_epoch >= 0 && client_epoch < epoch {
-            Err(ErrorCode::FencedLeaderEpoch)
-        } else if client_epoch > epoch {
-            Err(ErrorCode::UnknownLeaderEpoch)
-        } else if leadership.leader != self.me() {
-            Err(ErrorCode::NotLeaderOrFollower)
-        } else {
-            Ok(leadership)
+        topic: Uuid,
+        partition: &'a Partition,
+        client: i32,
+    ) -> Result<Led<'a>, NotLed> {
+        let Leadership { leader, epoch: now } = self.leadership(topic, partition);
+        let is_ours = leader == self.me();
+        let log = match is_ours {
+            true => Some(partition.log()?),
+            false => None,
+        };
+        if client >= 0 && client < now.get() {
+            return Err(NotLed::FencedEpoch { client, now });
         }
+        if client > now.get() {
+            return Err(NotLed::UnknownEpoch { client, now });
+        }
+        log.map(|log| Led { log, epoch: now }).ok_or(NotLed::Elsewhere)
     }
 }
 
@@ -94,7 +118,7 @@ impl ClusterView for SingleNode {
         vec![Endpoint { node: SINGLE_NODE, host, port }]
     }
 
-    fn leadership(&self, _topic: millstream_protocol::Uuid, _partition: i32) -> Leadership {
+    fn leadership(&self, _topic: Uuid, _partition: &Partition) -> Leadership {
         Leadership { leader: SINGLE_NODE, epoch: self.epoch }
     }
 }
@@ -102,7 +126,6 @@ impl ClusterView for SingleNode {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use millstream_protocol::Uuid;
 
     /// Node 1 of two; node 2 leads every odd partition.
     #[derive(Debug)]
@@ -123,19 +146,31 @@ pub(crate) mod tests {
                 |id: u16| Endpoint { node: NodeId(i32::from(id)), host: format!("n{id}"), port: 9000 + id };
             vec![endpoint(1), endpoint(2)]
         }
-        fn leadership(&self, _topic: Uuid, partition: i32) -> Leadership {
-            Leadership { leader: NodeId(1 + partition % 2), epoch: LeaderEpoch::new(5) }
+        fn leadership(&self, _topic: Uuid, partition: &Partition) -> Leadership {
+            Leadership { leader: NodeId(1 + partition.index % 2), epoch: LeaderEpoch::new(5) }
         }
     }
 
     #[test]
     fn a_partition_led_elsewhere_is_refused_after_its_epoch_is_checked() {
         let view: &dyn ClusterView = &TwoNodes;
-        assert!(view.check_leader(Uuid::nil(), 0, -1).is_ok());
-        assert!(view.check_leader(Uuid::nil(), 0, 5).is_ok());
-        assert_eq!(view.check_leader(Uuid::nil(), 0, 4), Err(ErrorCode::FencedLeaderEpoch));
-        assert_eq!(view.check_leader(Uuid::nil(), 0, 6), Err(ErrorCode::UnknownLeaderEpoch));
-        assert_eq!(view.check_leader(Uuid::nil(), 1, 5), Err(ErrorCode::NotLeaderOrFollower));
+        let there = Partition::unopened(1);
+        let refused = |client| view.lead(Uuid::nil(), &there, client).unwrap_err();
+        let now = LeaderEpoch::new(5);
+        assert_eq!(refused(4), NotLed::FencedEpoch { client: 4, now });
+        assert_eq!(refused(6), NotLed::UnknownEpoch { client: 6, now });
+        assert_eq!(refused(5), NotLed::Elsewhere);
+        assert_eq!(refused(-1), NotLed::Elsewhere);
+    }
+
+    #[test]
+    fn whatever_epoch_a_client_names_a_partition_without_a_log_is_recovering() {
+        let view: &dyn ClusterView = &TwoNodes;
+        let here = Partition::unopened(0);
+        for client in [-1, 4, 5, 6] {
+            let refused = view.lead(Uuid::nil(), &here, client).unwrap_err();
+            assert_eq!(refused, NotLed::Unavailable(Unavailable::Recovering));
+        }
     }
 
     #[test]

@@ -5,17 +5,17 @@
 //! a topic exist. A crash in between leaves folders that no topic owns; they are left alone and reported. A
 //! deletion goes the other way.
 
+mod partition;
+mod recovering;
+mod source;
+
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use millstream_log::{
-    CleanStart, Clock, Disk, FlushError, Flusher, LeaderEpoch, Log, OpenError, OpenOptions,
-};
+use millstream_log::{FlushError, Log, OpenError};
 use millstream_protocol::{KStr, Uuid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -24,17 +24,15 @@ use super::topic_name::{self, TopicNameError};
 use crate::meta_store::{Expect, MetaError, MetaStore};
 use crate::settings::TopicSettings;
 
+pub(crate) use partition::{Partition, Unavailable};
+pub(crate) use recovering::RecoveryProgress;
+pub use recovering::RecoverySummary;
+pub(crate) use source::LogSource;
+
 const KEY_PREFIX: &str = "topics/";
 
 /// Partitions that one topic may have.
 pub(crate) const PARTITIONS_MAX: usize = 10_000;
-
-/// One partition on this node.
-#[derive(Debug)]
-pub(crate) struct Partition {
-    pub(crate) index: i32,
-    pub(crate) log: Arc<Log>,
-}
 
 /// One topic. Replaced as a whole when it changes; its partitions are shared between the versions.
 #[derive(Debug)]
@@ -123,92 +121,13 @@ pub(crate) enum TopicError {
     Log(#[from] OpenError),
 }
 
-/// Why the topics of a node could not be opened.
+/// Why not every log was closed as it should be.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenTopicsError {
+pub(crate) enum CloseError {
+    #[error("{partitions} partitions were never opened")]
+    Unopened { partitions: usize },
     #[error(transparent)]
-    Store(#[from] MetaError),
-    #[error(transparent)]
-    Log(#[from] OpenError),
-}
-
-/// What is needed to open a partition's log.
-pub(crate) struct LogSource {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) flusher: Arc<Flusher>,
-    /// `<data>/topics`.
-    pub(crate) folder: PathBuf,
-    pub(crate) leader_epoch: LeaderEpoch,
-}
-
-impl LogSource {
-    fn open(
-        &self,
-        topic: Uuid,
-        index: usize,
-        settings: &TopicSettings,
-        clean: CleanStart,
-    ) -> Result<Arc<Partition>, OpenError> {
-        let (log, recovery) = Log::open(OpenOptions {
-            disk: Arc::clone(&self.disk),
-            clock: Arc::clone(&self.clock),
-            flusher: Arc::clone(&self.flusher),
-            dir: self.folder.join(topic.to_string()).join(index.to_string()),
-            config: settings.log_config(),
-            leader_epoch: self.leader_epoch,
-            clean,
-        })?;
-        tracing::debug!(%topic, index, ?recovery, "partition opened");
-        let index = i32::try_from(index).expect("bounded by PARTITIONS_MAX");
-        Ok(Arc::new(Partition { index, log }))
-    }
-
-    /// Makes logs that did not exist; their folder's name is not durable yet.
-    fn open_new(
-        &self,
-        topic: Uuid,
-        indexes: Range<usize>,
-        settings: &TopicSettings,
-    ) -> Result<Vec<Arc<Partition>>, OpenError> {
-        self.make_folder(topic)?;
-        indexes.map(|index| self.open(topic, index, settings, CleanStart::Yes)).collect()
-    }
-
-    /// Removes the folder of a topic that is not, or no longer, in the store.
-    fn forget(&self, topic: Uuid) {
-        let folder = self.folder.join(topic.to_string());
-        if let Err(error) = self.disk.remove_dir(&folder) {
-            tracing::warn!(folder = %folder.display(), %error, "a topic's folder is left behind");
-        }
-    }
-
-    /// Makes a topic's folder if it is missing.
-    fn make_folder(&self, topic: Uuid) -> Result<(), OpenError> {
-        let path = self.folder.join(topic.to_string());
-        match self.disk.create_dir(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(OpenError::Io { action: "make the folder", path, error }),
-        }
-    }
-
-    /// Makes the names of topics' folders durable.
-    fn sync_folder(&self) -> Result<(), OpenError> {
-        let path = self.folder.clone();
-        self.disk.sync_dir(&path).map_err(|error| OpenError::Io { action: "sync the folder", path, error })
-    }
-
-    /// Names folders that belong to no topic: what a crash in the middle of a deletion leaves.
-    fn report_strangers(&self, snapshot: &Snapshot) {
-        for name in self.disk.list(&self.folder).unwrap_or_default() {
-            let id = name.to_str().and_then(|name| name.parse::<Uuid>().ok());
-            if id.is_none_or(|id| snapshot.identified(id).is_none()) {
-                let folder = self.folder.join(name);
-                tracing::warn!(folder = %folder.display(), "this folder belongs to no topic and is left alone");
-            }
-        }
-    }
+    Log(#[from] FlushError),
 }
 
 /// The topics of this node.
@@ -218,6 +137,7 @@ pub(crate) struct Topics {
     changing: Mutex<()>,
     store: Arc<dyn MetaStore>,
     logs: LogSource,
+    progress: RecoveryProgress,
 }
 
 impl std::fmt::Debug for Topics {
@@ -227,48 +147,31 @@ impl std::fmt::Debug for Topics {
 }
 
 impl Topics {
-    /// Opens every topic that the store names; partitions are recovered in parallel.
-    pub(crate) fn open(
+    /// Reads the topics that the store names. Their logs are opened by `recover`.
+    pub(crate) fn load(
         store: Arc<dyn MetaStore>,
         logs: LogSource,
         defaults: &TopicSettings,
-        clean: CleanStart,
-    ) -> Result<Self, OpenTopicsError> {
-        let mut topics = Vec::new();
+    ) -> Result<Self, MetaError> {
+        let mut snapshot = Snapshot::default();
+        let mut count = 0;
         for (key, entry) in store.list(KEY_PREFIX)? {
             let stored: StoredTopic = serde_json::from_slice(&entry.value)
                 .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
+            let StoredTopic { id, partitions, configs } = stored;
             let settings = defaults
-                .with_overrides(&stored.configs)
+                .with_overrides(&configs)
                 .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
             let name = KStr::from(key[KEY_PREFIX.len()..].to_owned());
-            topics.push((name, stored, settings, entry.version));
-        }
-        // Some file systems lose the name of a folder in a crash although the metadata is there.
-        for (_, stored, _, _) in &topics {
-            logs.make_folder(stored.id)?;
-        }
-        if !topics.is_empty() {
-            logs.sync_folder()?;
-        }
-        let jobs: Vec<_> = topics
-            .iter()
-            .flat_map(|(_, stored, settings, _)| {
-                (0..stored.partitions).map(move |index| (stored.id, index, settings))
-            })
-            .collect();
-        let opened = open_in_parallel(&logs, &jobs, clean)?;
-        let mut opened = opened.into_iter();
-        let mut snapshot = Snapshot::default();
-        for (name, stored, settings, version) in topics {
-            let partitions = opened.by_ref().take(stored.partitions).collect();
-            let topic = Topic { id: stored.id, name, settings, configs: stored.configs, partitions, version };
-            let topic = Arc::new(topic);
+            count += partitions;
+            let partitions = (0..partitions).map(Partition::unopened).collect();
+            let topic = Arc::new(Topic { id, name, settings, configs, partitions, version: entry.version });
             snapshot.by_id.insert(topic.id, Arc::clone(&topic));
             snapshot.by_name.insert(topic.name.clone(), topic);
         }
-        logs.report_strangers(&snapshot);
-        Ok(Self { snapshot: ArcSwap::from_pointee(snapshot), changing: Mutex::new(()), store, logs })
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        let progress = RecoveryProgress::of(count);
+        Ok(Self { snapshot, changing: Mutex::new(()), store, logs, progress })
     }
 
     /// The topics as they are now.
@@ -277,13 +180,18 @@ impl Topics {
     }
 
     /// Brings everything to the disk and closes it; tries all logs even if one fails. Blocks on the disk.
-    pub(crate) fn close(&self) -> Result<(), FlushError> {
+    pub(crate) fn close(&self) -> Result<(), CloseError> {
         let _changing = self.changing.lock();
         let snapshot = self.snapshot();
-        let logs: Vec<&Log> =
-            snapshot.by_name.values().flat_map(|topic| &topic.partitions).map(|one| &*one.log).collect();
-        let closed = in_parallel(&logs, |log| log.close());
-        closed.into_iter().collect()
+        let partitions: Vec<&Arc<Partition>> =
+            snapshot.by_name.values().flat_map(|topic| &topic.partitions).collect();
+        let logs: Vec<&Arc<Log>> = partitions.iter().filter_map(|partition| partition.log().ok()).collect();
+        let closed: Result<(), FlushError> = in_parallel(&logs, |log| log.close()).into_iter().collect();
+        closed?;
+        match partitions.len() - logs.len() {
+            0 => Ok(()),
+            partitions => Err(CloseError::Unopened { partitions }),
+        }
     }
 
     /// Checks whether a topic of this name and size could be created now.
@@ -376,7 +284,7 @@ impl Topics {
         self.store.delete(&format!("{KEY_PREFIX}{name}"), Expect::Version(topic.version))?;
         self.snapshot.store(Arc::new(snapshot.without(topic)));
         for partition in &topic.partitions {
-            partition.log.delete();
+            partition.delete();
         }
         self.logs.forget(topic.id);
         tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
@@ -402,17 +310,6 @@ fn fresh_topic_id() -> Uuid {
             return id;
         }
     }
-}
-
-type OpenJob<'a> = (Uuid, usize, &'a TopicSettings);
-
-fn open_in_parallel(
-    logs: &LogSource,
-    jobs: &[OpenJob<'_>],
-    clean: CleanStart,
-) -> Result<Vec<Arc<Partition>>, OpenError> {
-    let opened = in_parallel(jobs, |(topic, index, settings)| logs.open(*topic, *index, settings, clean));
-    opened.into_iter().collect()
 }
 
 /// Does a piece of work for each item, on as many threads as there are processors; results come in the

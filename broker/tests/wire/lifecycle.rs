@@ -1,6 +1,7 @@
 //! Starting, stopping and starting again.
 
 use millstream_broker::{Broker, DataDirError, StartError};
+use millstream_protocol::ErrorCode;
 use millstream_protocol::messages::MetadataRequest;
 
 use super::bed::{Bed, Client, batch, produce, values};
@@ -127,4 +128,42 @@ fn stopping_under_load_keeps_everything_that_was_acknowledged() {
     let end = bed.client().log_end("t");
     let acknowledged = acknowledged.into_inner();
     assert!((acknowledged..=acknowledged + 1).contains(&end), "{acknowledged} acknowledged, {end} there");
+}
+
+#[test]
+fn a_broker_that_is_stopped_while_it_recovers_loses_nothing() {
+    let mut bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    client.produce("t", batch(&["v"]), -1);
+    for _ in 0..3 {
+        bed.stop();
+        bed.builder().begin().unwrap().shutdown();
+        bed.start();
+        assert_eq!(bed.client().log_end("t"), 1);
+    }
+}
+
+#[test]
+fn a_partition_that_cannot_be_opened_does_not_keep_the_broker_from_starting() {
+    let mut bed = Bed::new();
+    let (mut client, id) = bed.with_topic("t");
+    client.produce("t", batch(&["v"]), -1);
+    client.create_topic("other", 1, &[]);
+    bed.stop();
+    let folder = bed.folder.path().join("data/topics").join(id.to_string()).join("0");
+    std::fs::rename(&folder, folder.with_extension("away")).unwrap();
+    std::fs::write(&folder, "not a folder").unwrap();
+    bed.start();
+    let recovered = bed.broker().wait_recovered();
+    assert_eq!((recovered.partitions, recovered.failed), (2, 1));
+    let mut client = bed.client();
+    let refused = client.produce("t", batch(&["v"]), -1);
+    assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
+    assert!(refused.error_message.unwrap().contains("cannot be opened"));
+    assert_eq!(client.produce("other", batch(&["v"]), -1).error_code, 0);
+    bed.stop();
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(folder.with_extension("away"), &folder).unwrap();
+    bed.start();
+    assert_eq!(bed.client().log_end("t"), 1, "nothing of it was touched");
 }

@@ -13,7 +13,7 @@ use millstream_protocol::{ErrorCode, KStr};
 
 use crate::dispatch::{Answer, Call, Handler};
 use crate::handlers::NONE;
-use crate::handlers::wire_errors::code_for_delete_records;
+use crate::handlers::wire_errors::{code_for_delete_records, code_for_not_led};
 
 pub(crate) struct DeleteRecords;
 
@@ -49,13 +49,13 @@ fn delete(call: &Call, name: &KStr, asked: &DeleteRecordsPartition) -> Result<Of
     let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let index = asked.partition_index;
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    call.node.view.check_leader(topic.id, index, -1)?;
+    let led = call.node.view.lead(topic.id, partition, -1).map_err(|error| code_for_not_led(&error))?;
     let before = match asked.offset {
         -1 => None,
         offset if offset < 0 => return Err(ErrorCode::OffsetOutOfRange),
         offset => Some(Offset::new(offset)),
     };
-    let deleted = partition.log.delete_records(before);
+    let deleted = led.log.delete_records(before);
     deleted.map_err(|error| {
         tracing::warn!(topic = &**name, partition = index, %error, "records were not deleted");
         code_for_delete_records(&error)

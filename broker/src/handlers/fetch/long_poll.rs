@@ -76,10 +76,11 @@ fn park_all(fetch: &Fetching, look: &Look, context: &Context<'_>) -> Vec<Parked>
             ..=12 => snapshot.named(&key.topic),
             _ => snapshot.identified(key.topic_id),
         };
-        match topic.and_then(|topic| topic.partition(key.partition)) {
-            Some(found) => {
+        let found = topic.and_then(|topic| topic.partition(key.partition));
+        match found.and_then(|found| found.log().ok()) {
+            Some(log) => {
                 let beyond = Offset::new(partition.high_watermark);
-                parked.push(found.log.park(context.waker(), beyond));
+                parked.push(log.park(context.waker(), beyond));
             }
             // Deleted since: the next look tells.
             None => context.waker().wake_by_ref(),
