@@ -35,6 +35,11 @@ impl ManualClock {
         Self(std::sync::atomic::AtomicI64::new(ms))
     }
 
+    /// Sets it, forward or back.
+    pub fn set(&self, ms: i64) {
+        self.0.store(ms, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Moves it.
     pub fn advance(&self, by: std::time::Duration) {
         let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);

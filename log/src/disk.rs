@@ -17,7 +17,7 @@ mod sim;
 
 pub use real::RealDisk;
 #[cfg(any(test, feature = "sim"))]
-pub use sim::{PowerCut, SimDisk};
+pub use sim::{Bites, Damage, PowerCut, SimDisk};
 
 /// What `Disk::open` does with a file that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

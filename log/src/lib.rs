@@ -39,9 +39,9 @@ mod pace;
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptions};
-pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 #[cfg(any(test, feature = "sim"))]
-pub use disk::{PowerCut, SimDisk};
+pub use disk::{Bites, Damage, PowerCut, SimDisk};
+pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{

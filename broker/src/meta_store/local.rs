@@ -31,7 +31,8 @@ const PREFIX_BYTES: usize = 8;
 /// Version, kind and key length.
 const PAYLOAD_BYTES_MIN: usize = 11;
 /// A log larger than this is folded into a snapshot, once it is also larger than what is alive.
-const COMPACT_BYTES_MIN: u64 = 1024 * 1024;
+/// Tests take the power away at every change of it.
+const COMPACT_BYTES_MIN: u64 = if cfg!(test) { 16 * 1024 } else { 1024 * 1024 };
 
 const KIND_PUT: u8 = 1;
 const KIND_DELETE: u8 = 2;
@@ -50,11 +51,12 @@ struct State {
     entries: BTreeMap<String, Entry>,
     last_version: u64,
     log: Arc<dyn DiskFile>,
+    /// 0 until the mark and the first change are written, together: a crash must not leave one without the other.
     log_bytes: u64,
     live_bytes: u64,
-    /// The log's name is durable. Not known of one that was found: whoever made it may have been killed before
-    /// it was synced. It becomes so with the first change: one commit of the file system's journal for both.
-    named: bool,
+    /// The log and its name are durable. Not known of one that was found: whoever wrote it may have been killed
+    /// before the sync. They become so with the first change.
+    settled: bool,
     /// Set by a failed write: what is on disk is unknown, so nothing more is written before a restart.
     failed: bool,
 }
@@ -81,8 +83,9 @@ impl LocalMetaStore {
         let valid = replay(&path, &bytes, Tail::MayBeTorn, &mut entries, &mut last_version)?;
         let log = open_log(&*disk, &path, &bytes, valid).map_err(storage)?;
         let live_bytes = entries.iter().map(|(key, entry)| live_size(key, &entry.value)).sum();
-        let log_bytes = valid.max(MAGIC.len()) as u64;
-        let state = State { entries, last_version, log, log_bytes, live_bytes, named: false, failed: false };
+        let log_bytes = valid as u64;
+        let state =
+            State { entries, last_version, log, log_bytes, live_bytes, settled: false, failed: false };
         Ok(Self { disk, folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
@@ -95,12 +98,15 @@ impl LocalMetaStore {
             return Err(self.storage(io::Error::other("an earlier write failed; restart the broker")));
         }
         let version = state.last_version + 1;
-        let frame = frame(version, change);
-        let mut written = append(&*state.log, &frame, state.log_bytes).and_then(|()| state.log.sync_data());
-        if !state.named {
-            written = written.and_then(|()| self.disk.sync_dir(&self.folder));
-            state.named = written.is_ok();
+        let mut frame = frame(version, change);
+        if state.log_bytes == 0 {
+            frame.splice(0..0, *MAGIC);
         }
+        let written = Self::settle(state).and_then(|()| {
+            append(&*state.log, &frame, state.log_bytes)?;
+            state.log.sync_data()
+        });
+        let written = written.and_then(|()| self.settle_name(state));
         if let Err(error) = written {
             state.failed = true;
             return Err(self.storage(error));
@@ -120,6 +126,23 @@ impl LocalMetaStore {
             self.compact(state)?;
         }
         Ok(version)
+    }
+
+    /// Makes durable what was found, before anything is written behind it: only the last frame may be torn.
+    fn settle(state: &State) -> io::Result<()> {
+        match state.settled || state.log_bytes == 0 {
+            true => Ok(()),
+            false => state.log.sync_data(),
+        }
+    }
+
+    /// After the first change: one commit of the file system's journal for both.
+    fn settle_name(&self, state: &mut State) -> io::Result<()> {
+        if !state.settled {
+            self.disk.sync_dir(&self.folder)?;
+            state.settled = true;
+        }
+        Ok(())
     }
 
     /// Writes everything alive to a new snapshot, then starts an empty log.
@@ -246,10 +269,10 @@ fn replay(
     last_version: &mut u64,
 ) -> Result<usize, MetaError> {
     let damaged = |at: usize, reason| MetaError::Damaged { path: path.to_owned(), at: at as u64, reason };
-    if bytes.len() < MAGIC.len() && tail == Tail::MayBeTorn {
-        return Ok(0);
-    }
     if !bytes.starts_with(MAGIC) {
+        if tail == Tail::MayBeTorn && is_torn(bytes) {
+            return Ok(0);
+        }
         return Err(damaged(0, "it does not start with the mark of a metadata file"));
     }
     let skip_to = *last_version;
@@ -279,7 +302,7 @@ fn payload(rest: &[u8]) -> Option<&[u8]> {
 /// A frame that was being written when the machine stopped: no whole one follows it, because each is synced
 /// before the next is written. Its sectors arrive in any order: even its length may be missing.
 fn is_torn(rest: &[u8]) -> bool {
-    (1..rest.len()).all(|at| payload(&rest[at..]).is_none())
+    (0..rest.len()).all(|at| payload(&rest[at..]).is_none())
 }
 
 fn apply(
@@ -339,10 +362,6 @@ fn open_log(disk: &dyn Disk, path: &Path, bytes: &[u8], valid: usize) -> io::Res
         // Durable before the next frame is written, or a crash could leave that frame in front of the old rest.
         log.truncate(valid as u64)?;
         log.sync_data()?;
-    }
-    // Becomes durable with the next change; until then a crash may undo it at no loss.
-    if valid == 0 {
-        append(&*log, MAGIC, 0)?;
     }
     Ok(log)
 }

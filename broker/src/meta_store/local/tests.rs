@@ -1,8 +1,10 @@
 //! Claims about the local metadata store.
 
-use super::*;
+use std::path::Path;
+use std::sync::Arc;
 
-use millstream_log::RealDisk;
+use super::*;
+use millstream_log::{PowerCut, RealDisk, SimDisk};
 
 fn text(entry: Option<Entry>) -> Option<String> {
     entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
@@ -130,4 +132,90 @@ fn changes_that_the_snapshot_already_holds_are_skipped() {
     let store = LocalMetaStore::open(Arc::new(RealDisk), folder.path()).unwrap();
     assert_eq!(store.get("a").unwrap(), None);
     assert_eq!(store.put("b", value("2"), Expect::Absent).unwrap(), 3);
+}
+
+fn sim_store(disk: &SimDisk) -> Result<LocalMetaStore, MetaError> {
+    LocalMetaStore::open(Arc::new(disk.clone()), Path::new("/meta"))
+}
+
+/// What was acknowledged at least, and what was tried at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Known {
+    acked: u32,
+    tried: u32,
+}
+
+/// Opens the store and changes it until the power fails.
+fn change_until_the_power_fails(disk: &SimDisk, before: Known, changes: u32) -> Known {
+    let mut known = before;
+    let Ok(store) = sim_store(disk) else { return known };
+    let found = stored(&store);
+    assert!((before.acked..=before.tried).contains(&found), "{found} of {before:?}");
+    for next in found + 1..=found + changes {
+        let current = store.get("key").unwrap();
+        let expect = current.map_or(Expect::Absent, |entry| Expect::Version(entry.version));
+        // Longer than a sector, so that it can be torn; large enough that the log is folded on the way.
+        let value = Bytes::from((next | 0x4040_4040).to_be_bytes().repeat(1000));
+        known.tried = next.max(known.tried);
+        if store.put("key", value, expect).is_err() {
+            break;
+        }
+        known = Known { acked: next, tried: next };
+    }
+    known
+}
+
+fn stored(store: &LocalMetaStore) -> u32 {
+    let entry = store.get("key").unwrap();
+    entry.map_or(0, |entry| {
+        assert!(entry.value.chunks(4).all(|part| part == &entry.value[..4]), "a torn value");
+        u32::from_be_bytes(entry.value[..4].try_into().unwrap()) ^ 0x4040_4040
+    })
+}
+
+/// Ends the process or the power in the middle of each change, twice in a row, and looks what is left.
+fn no_acknowledged_change_is_lost(first: impl Fn(&SimDisk, u64), second: impl Fn(&SimDisk, u64)) {
+    let mut bitten = 0;
+    let empty = SimDisk::new();
+    // Its own name is made durable by who holds the data folder.
+    empty.create_dir(Path::new("/meta")).unwrap();
+    empty.sync_dir(Path::new("/")).unwrap();
+    for at in empty.changes().. {
+        let disk = empty.fork();
+        disk.fail_power_at(at);
+        let known = change_until_the_power_fails(&disk, Known { acked: 0, tried: 0 }, 12);
+        if disk.changes() <= at {
+            break;
+        }
+        bitten += 1;
+        first(&disk, at);
+        for again in 0..8 {
+            let disk = disk.fork();
+            disk.fail_power_at(disk.changes() + again);
+            let known = change_until_the_power_fails(&disk, known, 3);
+            second(&disk, at * 100 + again);
+            let store = sim_store(&disk).unwrap_or_else(|error| panic!("change {at}, then {again}: {error}"));
+            let found = stored(&store);
+            assert!(
+                (known.acked..=known.tried).contains(&found),
+                "change {at}, then {again}: {found} of {known:?}"
+            );
+        }
+    }
+    assert!(bitten > 20, "the power failed {bitten} times only");
+}
+
+#[test]
+fn a_power_cut_at_every_change_loses_nothing_that_was_acknowledged() {
+    let cut = |disk: &SimDisk, _| disk.power_cut(PowerCut::LosesUnsynced);
+    no_acknowledged_change_is_lost(cut, cut);
+    let cut = |disk: &SimDisk, seed| disk.power_cut(PowerCut::KeepsSome { seed });
+    no_acknowledged_change_is_lost(cut, cut);
+}
+
+#[test]
+fn a_power_cut_after_a_kill_at_every_change_loses_nothing_that_was_acknowledged() {
+    let kill = |disk: &SimDisk, _| disk.kill();
+    no_acknowledged_change_is_lost(kill, |disk, _| disk.power_cut(PowerCut::LosesUnsynced));
+    no_acknowledged_change_is_lost(kill, |disk, seed| disk.power_cut(PowerCut::KeepsSome { seed }));
 }
