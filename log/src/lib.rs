@@ -23,6 +23,7 @@ mod ids;
 mod log;
 mod partition;
 mod recovery;
+mod retention;
 mod segment;
 mod snapshot;
 
@@ -46,9 +47,10 @@ pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
     Acks, Append, AppendError, Appended, DeleteRecordsError, Done, FirstBatch, FlushError, Leadership, Log,
-    OpenError, ReadError, ReadFrom, ReadSlice,
+    OpenError, ReadError, ReadFrom, ReadSlice, RetentionError, StorageFacts, Trimmed,
 };
 pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};
+pub use retention::NextDeletion;
 pub use segment::TimestampedOffset;
 pub use tail::{Offsets, Parked};

@@ -32,14 +32,16 @@ mod deletion;
 mod durability;
 mod errors;
 mod reading;
+mod retention;
 mod writing;
 
 #[cfg(test)]
 mod tests;
 
 use durability::Durability;
-pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError};
+pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError, RetentionError};
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
+pub use retention::{StorageFacts, Trimmed};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
 use writing::{Queued, Writer, WriterState};
 

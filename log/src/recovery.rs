@@ -5,6 +5,9 @@
 //! the first that fails: a torn tail. What is cut is kept in a side file, the cut is durable before the log
 //! opens, and doing it all again after another crash gives the same log.
 //!
+//! Where the log starts is the name of an empty file, beside what snapshots say: what lies below was deleted,
+//! and is neither looked for nor missed.
+//!
 //! Damage below the durable point is never a tail. If it shows here, because a snapshot is damaged and the
 //! log must be walked from its start, it is reported and left where it is.
 
@@ -114,13 +117,16 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         None => Partition::starting_at(start),
     };
     let cleaned_to = snapshot.as_ref().map_or(start, |snapshot| snapshot.cleaned_to);
-    let report = Recovery { durable: durable.unwrap_or(start), ..Recovery::default() };
-    let mut walk = Walk { options, dir, partition, segments: Vec::new(), report, ended: false };
+    // Records are deleted only once they are durable.
+    let report = Recovery { durable: durable.unwrap_or(start).max(folder.start), ..Recovery::default() };
+    let mut walk =
+        Walk { options, dir, partition, start: folder.start, segments: Vec::new(), report, ended: false };
     let active_since_ms = snapshot
         .as_ref()
         .map(|snapshot| (snapshot.segments.last().map(|s| s.base), snapshot.active_since_ms));
     walk.run(&folder, snapshot.as_ref())?;
     let Walk { mut partition, mut segments, mut report, .. } = walk;
+    partition.raise_log_start(folder.start);
     if segments.is_empty() {
         let base = partition.log_end();
         segments.push(Arc::new(create(options, dir, base)?));
@@ -184,6 +190,8 @@ struct Folder {
     logs: Vec<Offset>,
     /// Durable points of snapshots, the newest first.
     snapshots: Vec<Offset>,
+    /// Where the log starts at least: records below were deleted.
+    start: Offset,
 }
 
 impl Folder {
@@ -194,6 +202,7 @@ impl Folder {
             match FileName::parse(name) {
                 Some(FileName { base, kind: FileKind::Log }) => folder.logs.push(base),
                 Some(FileName { base, kind: FileKind::Snapshot }) => folder.snapshots.push(base),
+                Some(FileName { base, kind: FileKind::Start }) => folder.start = folder.start.max(base),
                 Some(FileName { kind: FileKind::Index | FileKind::TimeIndex, .. }) => {}
                 None if name.ends_with(snapshot::UNFINISHED) => {
                     let path = dir.join(name);
@@ -231,6 +240,8 @@ struct Walk<'a> {
     options: &'a OpenOptions,
     dir: &'a Arc<Path>,
     partition: Partition,
+    /// Nothing below is in the log, whatever else says so.
+    start: Offset,
     segments: Vec<Arc<Segment>>,
     report: Recovery,
     /// The log ended before; the segments that follow are set aside.
@@ -240,30 +251,44 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn run(&mut self, folder: &Folder, snapshot: Option<&Snapshot>) -> Result<(), OpenError> {
         let known = snapshot.map_or(&[][..], |snapshot| &snapshot.segments);
-        let Some((last, sealed)) = known.split_last() else {
-            for base in &folder.logs {
-                self.take_up(*base)?;
-            }
-            return self.close_gap();
-        };
-        for base in folder.logs.iter().filter(|base| **base < known[0].base) {
-            // Deleted records: the snapshot that no longer lists it was written before it was removed.
-            self.existing(*base, 0, SegmentIndex::new(*base, 0))
-                .remove()
-                .map_err(failed("remove from", self.dir))?;
+        // What was deleted was noted, or left out of a snapshot, before its files were removed.
+        let start = self.start;
+        let is_deleted = |end: &Offset| *end <= start;
+        let first = known.first().map_or(Offset::default(), |first| first.base);
+        let ends = folder.logs.iter().skip(1).map(Some).chain([None]);
+        let goes = |(base, end): &(&Offset, Option<&Offset>)| **base < first || end.is_some_and(is_deleted);
+        let deleted = folder.logs.iter().zip(ends).take_while(goes).count();
+        let (deleted, logs) = folder.logs.split_at(deleted);
+        for base in deleted {
+            let segment = self.existing(*base, 0, SegmentIndex::new(*base, 0));
+            segment.remove().map_err(failed("remove from", self.dir))?;
         }
-        for (at, record) in sealed.iter().enumerate() {
-            let end = known[at + 1].base;
-            match folder.logs.binary_search(&record.base) {
-                Ok(_) => self.trust(record, end),
-                Err(_) => self.report.lost.push(LostRange { from: record.base, to: end }),
+        let mut behind = None;
+        if let Some((last, sealed)) = known.split_last() {
+            let ends = known[1..].iter().map(|next| next.base);
+            for (record, end) in sealed.iter().zip(ends).filter(|(_, end)| !is_deleted(end)) {
+                match logs.binary_search(&record.base) {
+                    Ok(_) => self.trust(record, end),
+                    Err(_) => self.lose(record.base, end),
+                }
             }
+            if !logs.iter().find(|base| **base > last.base).is_some_and(is_deleted) {
+                self.resume(last, folder)?;
+            }
+            behind = Some(last.base);
         }
-        self.resume(last, folder)?;
-        for base in folder.logs.iter().filter(|base| **base > last.base) {
+        for base in logs.iter().filter(|base| behind.is_none_or(|behind| **base > behind)) {
             self.take_up(*base)?;
         }
         self.close_gap()
+    }
+
+    /// Notes that records are missing that were not deleted.
+    fn lose(&mut self, from: Offset, to: Offset) {
+        let from = from.max(self.start);
+        if from < to {
+            self.report.lost.push(LostRange { from, to });
+        }
     }
 
     fn existing(&self, base: Offset, bytes: u64, index: SegmentIndex) -> Segment {
@@ -293,7 +318,7 @@ impl Walk<'_> {
         };
         if held < record.bytes {
             // Synced bytes are gone. Their offsets are not given again: whoever read them knows better.
-            self.report.lost.push(LostRange { from: record.base, to: durable });
+            self.lose(record.base, durable);
             if found {
                 let short = SegmentRecord { bytes: held, ..*record };
                 self.trust(&short, durable);
@@ -323,7 +348,7 @@ impl Walk<'_> {
             return self.set_aside(&segment);
         }
         if base > end {
-            self.report.lost.push(LostRange { from: end, to: base });
+            self.lose(end, base);
             self.partition.skip_to(base);
         }
         segment.index().forget_files(&segment).map_err(self.failed("cut the indexes in"))?;
@@ -366,12 +391,13 @@ impl Walk<'_> {
     /// If the log ends below its durable point, it goes on behind it, in a new segment.
     fn close_gap(&mut self) -> Result<(), OpenError> {
         let (end, durable) = (self.partition.log_end(), self.report.durable);
-        if end < durable {
-            self.report.lost.push(LostRange { from: end, to: durable });
+        let has_gap = end < durable;
+        if has_gap {
+            self.lose(end, durable);
             self.partition.skip_to(durable);
         }
         let end = self.partition.log_end();
-        let lost_tail = self.report.lost.last().is_some_and(|lost| lost.to == end);
+        let lost_tail = has_gap || self.report.lost.last().is_some_and(|lost| lost.to == end);
         if lost_tail && self.segments.last().is_some_and(|active| active.base() < end) {
             self.segments.push(Arc::new(create(self.options, self.dir, end)?));
         }

@@ -71,7 +71,8 @@ impl Side {
 pub(super) fn measure(stage: &Stage) -> Result<Verdict> {
     let (mut quiet, mut busy) = (Vec::new(), Vec::new());
     for round in 0..stage.rounds {
-        let sides = if round.is_multiple_of(2) { [Side::Quiet, Side::Busy] } else { [Side::Busy, Side::Quiet] };
+        let sides =
+            if round.is_multiple_of(2) { [Side::Quiet, Side::Busy] } else { [Side::Busy, Side::Quiet] };
         for side in sides {
             let p99 = run(stage, side).with_context(|| format!("{side:?} side"))?;
             match side {

@@ -1,14 +1,16 @@
 //! Deleting: records from the front, from the end, and the whole log.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::writing::{Writer, WriterState};
 use super::{DeleteRecordsError, FlushError, Log, OpenError};
 use crate::config::{CleanStart, OpenOptions};
+use crate::disk::IfMissing;
 use crate::ids::Offset;
 use crate::recovery::recover;
-use crate::segment::Segment;
+use crate::segment::{FileKind, FileName, Segment};
 use crate::segment_list::Based;
 use crate::snapshot::{self, Safety};
 use crate::tail::Offsets;
@@ -22,8 +24,10 @@ impl Log {
     /// When `before` lies beyond the high watermark, the disk fails, or the log is closed. Nothing is deleted
     /// then.
     pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, DeleteRecordsError> {
-        let _flushing = self.flushing.lock();
-        self.takes_writes()?;
+        let flushing = self.flushing.lock();
+        if self.tail.is_closed() {
+            return Err(DeleteRecordsError::Closed);
+        }
         let Offsets { log_start, high_watermark, .. } = self.offsets();
         let before = before.unwrap_or(high_watermark);
         if before > high_watermark || before < Offset::default() {
@@ -32,26 +36,43 @@ impl Log {
         if before <= log_start {
             return Ok(log_start);
         }
-        // The start is remembered before anything is removed: a crash in between leaves files that the
-        // next open removes, never a start that points to removed ones.
-        let mut snapshot = self.take_snapshot();
-        snapshot.partition.raise_log_start(before);
-        let keep_from = snapshot.segments.partition_point(|segment| segment.base <= before).saturating_sub(1);
-        snapshot.segments.drain(..keep_from);
-        self.sync()?;
-        self.save(&snapshot, Safety::Synced)?;
-        let removed = {
+        let removed = self.trim(before)?;
+        drop(flushing);
+        remove_files(&removed);
+        Ok(before)
+    }
+
+    /// Moves the log start to `before`, durably, and takes the segments out of the list that are left without a
+    /// record. Their files are still there. The caller holds `flushing`, and `before` is at most the high
+    /// watermark.
+    ///
+    /// The start is remembered before anything is removed, in the name of an empty file: a crash in between
+    /// leaves segments that the next open removes, never a start that points to removed ones. It costs one sync
+    /// of the folder, takes no room on a full disk, and cannot be damaged as a snapshot can.
+    pub(super) fn trim(&self, before: Offset) -> Result<Vec<Arc<Segment>>, FlushError> {
+        // What the batches say of producers and epochs could not be read back once they are gone.
+        if !self.durability.lock().is_saved_to(before) {
+            self.save_now(Safety::Synced)?;
+        }
+        let note = self.start_note(before);
+        let made = self.disk.open(&note, IfMissing::Create);
+        made.map_err(|error| self.unsaved("note the log start in", &error))?;
+        self.disk.sync_dir(&self.dir).map_err(|error| self.fail("sync a folder of", &error))?;
+        let (old, removed) = {
             let mut writer = self.writer.lock();
+            let old = writer.partition().log_start();
             writer.partition_mut().raise_log_start(before);
             self.publish(&writer);
-            self.drop_segments_before(before)
+            (old, self.drop_segments_before(before))
         };
-        for segment in removed {
-            if let Err(error) = segment.remove() {
-                tracing::warn!(?segment, %error, "a deleted segment is left behind until the next start");
-            }
-        }
-        Ok(before)
+        self.durability.lock().log_start_moved(before);
+        // It may never have been there, and one that is left says nothing that the new one does not.
+        let _ = self.disk.remove_file(&self.start_note(old));
+        Ok(removed)
+    }
+
+    fn start_note(&self, start: Offset) -> PathBuf {
+        self.dir.join(FileName { base: start, kind: FileKind::Start }.to_string())
     }
 
     /// Takes away every batch that ends beyond `to`, durably, and returns where the log ends now. For a replica
@@ -157,6 +178,15 @@ impl Log {
         self.fail_waiters();
         if let Err(error) = self.disk.remove_dir(&self.dir) {
             tracing::warn!(dir = %self.dir.display(), %error, "a deleted partition's folder is left behind");
+        }
+    }
+}
+
+/// Removes the files of segments that are out of the list. Readers that hold a slice can finish.
+pub(super) fn remove_files(segments: &[Arc<Segment>]) {
+    for segment in segments {
+        if let Err(error) = segment.remove() {
+            tracing::warn!(?segment, %error, "a deleted segment is left behind until the next start");
         }
     }
 }

@@ -48,6 +48,18 @@ impl Durability {
         !self.waiters.is_empty() || self.wanted > self.point
     }
 
+    /// Whether a snapshot on disk holds what the batches below `offset` say of producers and epochs.
+    pub(super) fn is_saved_to(&self, offset: Offset) -> bool {
+        matches!(self.saved, Some(Saved::By { durable, .. }) if durable >= offset)
+    }
+
+    /// The log start was made durable beside the snapshot.
+    pub(super) fn log_start_moved(&mut self, to: Offset) {
+        if let Some(Saved::By { log_start, .. }) = &mut self.saved {
+            *log_start = to;
+        }
+    }
+
     /// The log was cut at `end`.
     pub(super) fn cut(&mut self, end: Offset) {
         self.point = self.point.min(end);
@@ -205,7 +217,7 @@ impl Log {
         }
     }
 
-    fn save_now(&self, safety: Safety) -> Result<(), FlushError> {
+    pub(super) fn save_now(&self, safety: Safety) -> Result<(), FlushError> {
         let snapshot = self.take_snapshot();
         self.sync()?;
         self.save(&snapshot, safety)
@@ -301,7 +313,7 @@ impl Log {
     }
 
     /// A failed sync is final: what the system has dropped it will not report a second time.
-    fn fail(&self, action: &str, error: &io::Error) -> FlushError {
+    pub(super) fn fail(&self, action: &str, error: &io::Error) -> FlushError {
         self.note_failure(action, error);
         self.fail_waiters();
         self.has_not_failed().expect_err("it was just noted")
@@ -337,7 +349,7 @@ impl Log {
         Ok(())
     }
 
-    fn unsaved(&self, action: &str, error: &io::Error) -> FlushError {
+    pub(super) fn unsaved(&self, action: &str, error: &io::Error) -> FlushError {
         FlushError::StorageFailed {
             reason: format!("cannot {action} {}: {error}", self.dir.display()).into(),
         }

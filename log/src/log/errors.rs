@@ -135,6 +135,29 @@ pub enum DeleteRecordsError {
     Closed,
 }
 
+/// Why retention could not be enforced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetentionError {
+    /// A write or a flush failed, now or before.
+    #[error("the storage of this partition failed ({reason}); old records were not deleted")]
+    StorageFailed {
+        /// What the system said.
+        reason: Arc<str>,
+    },
+    /// The log was closed or deleted.
+    #[error("this partition is closed")]
+    Closed,
+}
+
+impl From<FlushError> for RetentionError {
+    fn from(error: FlushError) -> Self {
+        match error {
+            FlushError::StorageFailed { reason } => Self::StorageFailed { reason },
+            FlushError::Closed => Self::Closed,
+        }
+    }
+}
+
 impl From<FlushError> for DeleteRecordsError {
     fn from(error: FlushError) -> Self {
         match error {

@@ -23,6 +23,7 @@ mod model;
 mod producing;
 mod relaxed;
 mod reopening;
+mod retention;
 mod times;
 
 const NOW_MS: i64 = 1_700_000_000_000;

@@ -183,6 +183,15 @@ impl Writer {
         &mut self.partition
     }
 
+    pub(super) fn active(&self) -> &Segment {
+        &self.active
+    }
+
+    /// When the active segment got its first batch; -1 if it has none.
+    pub(super) fn active_since_ms(&self) -> i64 {
+        self.active_since_ms
+    }
+
     fn write_group(&mut self, now_ms: i64) -> io::Result<()> {
         let Group { prefixes, batches, placed } = &self.group;
         let mut parts = Vec::with_capacity(2 * batches.len());
@@ -369,7 +378,7 @@ impl Log {
     }
 
     /// Starts a new segment. The flusher finishes the old one.
-    fn roll(&self, writer: &mut Writer, base: Offset) {
+    pub(super) fn roll(&self, writer: &mut Writer, base: Offset) {
         writer.seal();
         match self.new_segment(base) {
             Ok(segment) => {

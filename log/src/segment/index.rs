@@ -186,7 +186,7 @@ impl Files {
     fn get(&mut self, segment: &Segment, kind: FileKind) -> io::Result<Arc<dyn DiskFile>> {
         let handle = match kind {
             FileKind::TimeIndex => &mut self.times,
-            FileKind::Index | FileKind::Log | FileKind::Snapshot => &mut self.offsets,
+            FileKind::Index | FileKind::Log | FileKind::Snapshot | FileKind::Start => &mut self.offsets,
         };
         if let Some(file) = handle {
             return Ok(Arc::clone(file));

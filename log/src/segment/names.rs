@@ -11,10 +11,12 @@ pub(crate) enum FileKind {
     Index,
     TimeIndex,
     Snapshot,
+    /// Has no content: its name says where the log starts.
+    Start,
 }
 
 impl FileKind {
-    const ALL: [Self; 4] = [Self::Log, Self::Index, Self::TimeIndex, Self::Snapshot];
+    const ALL: [Self; 5] = [Self::Log, Self::Index, Self::TimeIndex, Self::Snapshot, Self::Start];
 
     fn extension(self) -> &'static str {
         match self {
@@ -22,6 +24,7 @@ impl FileKind {
             Self::Index => "index",
             Self::TimeIndex => "timeindex",
             Self::Snapshot => "snapshot",
+            Self::Start => "start",
         }
     }
 }

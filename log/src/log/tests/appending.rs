@@ -160,6 +160,7 @@ fn deleted_records_are_gone_with_their_segments_and_stay_gone() {
     assert_eq!(values(&consume(&log, 25)), numbered(25..40));
     let refused = log.delete_records(Some(Offset::new(41)));
     assert!(matches!(refused, Err(DeleteRecordsError::OutOfRange { .. })));
+    log.flush().unwrap();
     rig.disk.power_cut(PowerCut::LosesUnsynced);
     let log = rig.open();
     assert_eq!(log.offsets().log_start, Offset::new(25));

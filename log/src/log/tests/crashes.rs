@@ -35,7 +35,6 @@ fn live(log: &Arc<Log>) -> Told {
     told.deletion_begun = 12.min(told.appended);
     if log.delete_records(Some(Offset::new(12))).is_ok() {
         told.deleted = 12;
-        told.durable = told.durable.max(told.appended);
     }
     grow(&mut told, 8);
     told
