@@ -14,6 +14,8 @@ pub mod alter_partition_reassignments_request;
 pub mod alter_partition_reassignments_response;
 pub mod api_versions_request;
 pub mod api_versions_response;
+pub mod compact_logs_request;
+pub mod compact_logs_response;
 pub mod create_acls_request;
 pub mod create_acls_response;
 pub mod create_partitions_request;
@@ -44,6 +46,8 @@ pub mod describe_producers_request;
 pub mod describe_producers_response;
 pub mod describe_quorum_request;
 pub mod describe_quorum_response;
+pub mod describe_storage_request;
+pub mod describe_storage_response;
 pub mod describe_topic_partitions_request;
 pub mod describe_topic_partitions_response;
 pub mod describe_transactions_request;
@@ -106,6 +110,8 @@ pub use alter_partition_reassignments_request::AlterPartitionReassignmentsReques
 pub use alter_partition_reassignments_response::AlterPartitionReassignmentsResponse;
 pub use api_versions_request::ApiVersionsRequest;
 pub use api_versions_response::ApiVersionsResponse;
+pub use compact_logs_request::CompactLogsRequest;
+pub use compact_logs_response::CompactLogsResponse;
 pub use create_acls_request::CreateAclsRequest;
 pub use create_acls_response::CreateAclsResponse;
 pub use create_partitions_request::CreatePartitionsRequest;
@@ -136,6 +142,8 @@ pub use describe_producers_request::DescribeProducersRequest;
 pub use describe_producers_response::DescribeProducersResponse;
 pub use describe_quorum_request::DescribeQuorumRequest;
 pub use describe_quorum_response::DescribeQuorumResponse;
+pub use describe_storage_request::DescribeStorageRequest;
+pub use describe_storage_response::DescribeStorageResponse;
 pub use describe_topic_partitions_request::DescribeTopicPartitionsRequest;
 pub use describe_topic_partitions_response::DescribeTopicPartitionsResponse;
 pub use describe_transactions_request::DescribeTransactionsRequest;
@@ -238,6 +246,8 @@ macro_rules! for_each_request {
             ListTransactionsRequest,
             ListConfigResourcesRequest,
             DescribeTopicPartitionsRequest,
+            CompactLogsRequest,
+            DescribeStorageRequest,
         }
     };
 }

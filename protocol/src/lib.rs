@@ -14,6 +14,7 @@ pub mod wire;
 mod generated;
 mod header;
 mod message;
+mod own_states;
 
 mod error_code;
 pub mod records;
@@ -28,5 +29,6 @@ pub use header::{RequestHeader, decode_response, encode_request, encode_response
 pub use kstr::KStr;
 pub use message::{Message, Request};
 pub use messages::ApiKey;
+pub use own_states::{CompactionState, StorageState};
 pub use uuid::Uuid;
 pub use wire::{Chunk, FileSlice};

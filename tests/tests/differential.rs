@@ -34,7 +34,7 @@ fn recode_response(api: ApiKey, body: &Bytes, version: i16) -> Result<Bytes, Str
 #[test]
 fn both_sides_read_and_write_the_same_bytes() {
     let (mut compared, mut not_known) = (0, 0);
-    for ours in api_codecs() {
+    for ours in api_codecs().into_iter().filter(|ours| !ours.api.is_own()) {
         let theirs = ApiKey::try_from(ours.api.key).expect("the other crate knows every API of ours");
         let known = theirs.valid_versions();
         let sides: [(_, Codec, Oracle); 2] = [

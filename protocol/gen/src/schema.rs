@@ -127,6 +127,17 @@ pub struct Api {
     pub response: Message,
 }
 
+/// From here on numbers are Millstream's own: Kafka's are far below, and clients ignore what they do not know.
+const OWN_FROM: i16 = 0x4000;
+
+impl Api {
+    /// Whether it is Millstream's own, and Kafka has no such API.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.key >= OWN_FROM
+    }
+}
+
 /// A line that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaError {

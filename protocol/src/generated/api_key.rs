@@ -97,6 +97,10 @@ pub enum ApiKey {
     ListConfigResources = 74,
     /// Describes the partitions of topics, page by page.
     DescribeTopicPartitions = 75,
+    /// Millstream's own, outside Kafka's range of keys. Has partitions compacted now, or tells how far that is.
+    CompactLogs = 16384,
+    /// Millstream's own, outside Kafka's range of keys. Tells how data folders and partitions are stored.
+    DescribeStorage = 16385,
 }
 
 impl ApiKey {
@@ -148,6 +152,8 @@ impl ApiKey {
         Self::ListTransactions,
         Self::ListConfigResources,
         Self::DescribeTopicPartitions,
+        Self::CompactLogs,
+        Self::DescribeStorage,
     ];
 
     /// The number on the wire.
@@ -206,6 +212,8 @@ impl ApiKey {
             66 => Some(Self::ListTransactions),
             74 => Some(Self::ListConfigResources),
             75 => Some(Self::DescribeTopicPartitions),
+            16384 => Some(Self::CompactLogs),
+            16385 => Some(Self::DescribeStorage),
             _ => None,
         }
     }
@@ -260,6 +268,8 @@ impl ApiKey {
             Self::ListTransactions => "ListTransactions",
             Self::ListConfigResources => "ListConfigResources",
             Self::DescribeTopicPartitions => "DescribeTopicPartitions",
+            Self::CompactLogs => "CompactLogs",
+            Self::DescribeStorage => "DescribeStorage",
         }
     }
 
@@ -313,6 +323,8 @@ impl ApiKey {
             Self::ListTransactions => 0,
             Self::ListConfigResources => 0,
             Self::DescribeTopicPartitions => 0,
+            Self::CompactLogs => 0,
+            Self::DescribeStorage => 0,
         }
     }
 
@@ -366,6 +378,8 @@ impl ApiKey {
             Self::ListTransactions => 2,
             Self::ListConfigResources => 1,
             Self::DescribeTopicPartitions => 0,
+            Self::CompactLogs => 0,
+            Self::DescribeStorage => 0,
         }
     }
 
@@ -419,6 +433,8 @@ impl ApiKey {
             Self::ListTransactions => 0,
             Self::ListConfigResources => 0,
             Self::DescribeTopicPartitions => 0,
+            Self::CompactLogs => 0,
+            Self::DescribeStorage => 0,
         }
     }
 
@@ -472,6 +488,8 @@ impl ApiKey {
             Self::ListTransactions => 0,
             Self::ListConfigResources => 0,
             Self::DescribeTopicPartitions => 0,
+            Self::CompactLogs => 0,
+            Self::DescribeStorage => 0,
         }
     }
 
