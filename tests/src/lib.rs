@@ -2,3 +2,4 @@
 
 pub mod any_message;
 pub mod codec;
+pub mod history;
