@@ -7,21 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_log::{CleanStart, Flusher, RealDisk, SystemClock};
+use millstream_log::{Flusher, RealDisk, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::data_dir::{DataDir, DataDirError};
-use crate::fetch_session::FetchSessions;
-use crate::frame::FrameMemory;
 use crate::http;
-use crate::meta_store::{LocalMetaStore, MetaError, MetaStore};
-use crate::metadata::cluster_view::SingleNode;
+use crate::machine::{Control, Machine, Uuids};
+use crate::meta_store::{LocalMetaStore, MetaError};
 use crate::metadata::identity;
-use crate::metadata::producer_ids::ProducerIds;
-use crate::metadata::topics::{LogSource, RecoverySummary, Topics};
-use crate::metrics::Metrics;
-use crate::node::Node;
+use crate::metadata::topics::RecoverySummary;
+use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, SettingError, Written};
 
 use listener::Listener;
@@ -236,15 +232,20 @@ impl Broker {
             address => Some(Listener::bind("http.listener", address)?),
         };
         let clean = data_dir.take_clean_mark()?;
-        let store = Arc::new(LocalMetaStore::open(Arc::new(RealDisk), &data_dir.meta())?);
+        let machine = machine(&settings);
+        let store = Arc::new(LocalMetaStore::open(Arc::clone(&machine.disk), &data_dir.meta())?);
+        let identity = identity::claim(&*store, &machine.uuids, clean)?;
+        data_dir.settle()?;
         let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
         let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
         let (stop, stopping) = watch::channel(false);
         let http_address = http.as_ref().map(Listener::address);
         let (connections_max, advertised) =
             (settings.connections_max, settings.text("advertised.listeners").to_owned());
-        let handle = control_plane.handle().clone();
-        let node = Arc::new(open_node(settings, &data_dir, store, clean, http_address, (handle, stopping))?);
+        let control = Control::Threads(control_plane.handle().clone());
+        let topics = data_dir.topics();
+        let parts = NodeParts { machine, control, identity, store, topics, http_address, stopping };
+        let node = Arc::new(Node::open(settings, parts)?);
         let connections = Arc::new(Semaphore::new(connections_max));
         let kafka_address = kafka.address();
         kafka.serve(&data_plane, Arc::clone(&node), Arc::clone(&connections))?;
@@ -293,49 +294,15 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Reads what is on disk; logs are opened later.
-fn open_node(
-    settings: BrokerSettings,
-    data_dir: &DataDir,
-    store: Arc<dyn MetaStore>,
-    clean: CleanStart,
-    http_address: Option<SocketAddr>,
-    planes: (tokio::runtime::Handle, watch::Receiver<bool>),
-) -> Result<Node, StartError> {
-    let identity = identity::claim(&*store, clean)?;
-    data_dir.settle()?;
-    if identity.clean == CleanStart::No {
-        tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
-    }
-    let clock = Arc::new(SystemClock);
-    let logs = LogSource {
+/// The machine as it is.
+fn machine(settings: &BrokerSettings) -> Machine {
+    Machine {
         disk: Arc::new(RealDisk),
-        clock: clock.clone(),
+        clock: Arc::new(SystemClock),
         flusher: Flusher::start(settings.flusher_threads),
-        folder: data_dir.topics(),
-        leader_epoch: identity.leader_epoch,
-        clean: identity.clean,
-    };
-    let topics = Topics::load(Arc::clone(&store), logs, &settings.topic_defaults)?;
-    let view = SingleNode {
-        cluster_id: identity.cluster_id,
-        epoch: identity.leader_epoch,
-        advertised: settings.advertised.clone(),
-    };
-    let (control, stopping) = planes;
-    Ok(Node {
-        clock,
-        view: Box::new(view),
-        topics,
-        producer_ids: ProducerIds::new(store),
-        fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
-        frames: FrameMemory::new(settings.frames_in_flight_bytes),
-        metrics: Metrics::new(),
-        http_address,
-        control,
-        stopping,
-        settings,
-    })
+        uuids: Arc::new(Uuids::Random),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    }
 }
 
 /// Opens the logs on a thread of its own, while clients are answered.

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use millstream_log::CleanStart;
+use millstream_log::{CleanStart, Disk, IfMissing, RealDisk};
 use rustix::fs::FlockOperation;
 
 /// Why a data folder cannot be used.
@@ -104,20 +104,12 @@ impl DataDir {
     }
 
     fn try_take_clean_mark(&self) -> io::Result<CleanStart> {
-        match std::fs::remove_file(self.path.join("clean")) {
-            Ok(()) => {
-                self.sync()?;
-                Ok(CleanStart::Yes)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(CleanStart::No),
-            Err(error) => Err(error),
-        }
+        take_clean_mark(&RealDisk, &self.path)
     }
 
     /// Records a clean shutdown, after everything else is on disk.
     pub(crate) fn mark_clean(&self) -> io::Result<()> {
-        File::create(self.path.join("clean"))?.sync_all()?;
-        self.sync()
+        mark_clean(&RealDisk, &self.path)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -132,6 +124,24 @@ impl DataDir {
             None => Ok(()),
         }
     }
+}
+
+/// See [`DataDir::take_clean_mark`].
+pub(crate) fn take_clean_mark(disk: &dyn Disk, folder: &Path) -> io::Result<CleanStart> {
+    match disk.remove_file(&folder.join("clean")) {
+        Ok(()) => {
+            disk.sync_dir(folder)?;
+            Ok(CleanStart::Yes)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(CleanStart::No),
+        Err(error) => Err(error),
+    }
+}
+
+/// See [`DataDir::mark_clean`].
+pub(crate) fn mark_clean(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    disk.open(&folder.join("clean"), IfMissing::Create)?.sync_data()?;
+    disk.sync_dir(folder)
 }
 
 #[cfg(test)]

@@ -24,10 +24,13 @@ mod session;
 
 mod data_dir;
 mod fetch_session;
+mod machine;
 mod meta_store;
 mod metadata;
 mod node;
 pub mod settings;
+#[cfg(feature = "sim")]
+mod sim;
 
 mod http;
 mod metrics;
@@ -37,3 +40,5 @@ pub use data_dir::DataDirError;
 pub use meta_store::MetaError;
 pub use metadata::topics::RecoverySummary;
 pub use settings::SettingError;
+#[cfg(feature = "sim")]
+pub use sim::{SimBroker, SimOptions};

@@ -2,15 +2,19 @@
 //! own or guards itself.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_log::Clock;
+use millstream_log::{CleanStart, Clock};
 
 use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
-use crate::metadata::cluster_view::ClusterView;
+use crate::machine::{Control, Machine};
+use crate::meta_store::{MetaError, MetaStore};
+use crate::metadata::cluster_view::{ClusterView, SingleNode};
+use crate::metadata::identity::Identity;
 use crate::metadata::producer_ids::ProducerIds;
-use crate::metadata::topics::Topics;
+use crate::metadata::topics::{LogSource, Topics};
 use crate::metrics::Metrics;
 use crate::settings::BrokerSettings;
 
@@ -27,12 +31,54 @@ pub(crate) struct Node {
     /// Where HTTP is served, if it is.
     pub(crate) http_address: Option<SocketAddr>,
     /// The control plane: whatever may wait for the disk runs here, away from the data plane.
-    pub(crate) control: tokio::runtime::Handle,
+    pub(crate) control: Control,
     /// Turns true when the broker stops: long polls answer at once.
     pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }
 
+/// What a node is made of besides its settings.
+pub(crate) struct NodeParts {
+    pub(crate) machine: Machine,
+    pub(crate) control: Control,
+    pub(crate) identity: Identity,
+    pub(crate) store: Arc<dyn MetaStore>,
+    /// The folder of all topics.
+    pub(crate) topics: PathBuf,
+    pub(crate) http_address: Option<SocketAddr>,
+    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
+}
+
 impl Node {
+    /// Reads what is on disk; logs are opened later.
+    pub(crate) fn open(settings: BrokerSettings, parts: NodeParts) -> Result<Self, MetaError> {
+        let NodeParts { machine, control, identity, store, topics, http_address, stopping } = parts;
+        if identity.clean == CleanStart::No {
+            tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
+        }
+        let clock = Arc::clone(&machine.clock);
+        let logs =
+            LogSource { machine, folder: topics, leader_epoch: identity.leader_epoch, clean: identity.clean };
+        let topics = Topics::load(Arc::clone(&store), logs, &settings.topic_defaults)?;
+        let view = SingleNode {
+            cluster_id: identity.cluster_id,
+            epoch: identity.leader_epoch,
+            advertised: settings.advertised.clone(),
+        };
+        Ok(Self {
+            clock,
+            view: Box::new(view),
+            topics,
+            producer_ids: ProducerIds::new(store),
+            fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
+            frames: FrameMemory::new(settings.frames_in_flight_bytes),
+            metrics: Metrics::new(),
+            http_address,
+            control,
+            stopping,
+            settings,
+        })
+    }
+
     /// Ready once the broker stops.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut stopping = self.stopping.clone();

@@ -75,6 +75,9 @@ enum Pace {
     Threads { since: Instant },
     /// Who asks for a flush does it. Timers are run by who has the clock, if there is one.
     Inline { clock: Option<Arc<dyn Clock>> },
+    /// Who steps it, by this clock.
+    #[cfg(any(test, feature = "sim"))]
+    Stepped { clock: Arc<dyn Clock> },
 }
 
 impl Pace {
@@ -83,11 +86,15 @@ impl Pace {
         match self {
             Self::Threads { since } => since.elapsed(),
             Self::Inline { clock: None } => Duration::ZERO,
-            Self::Inline { clock: Some(clock) } => {
-                Duration::from_millis(u64::try_from(clock.now_ms()).unwrap_or_default())
-            }
+            Self::Inline { clock: Some(clock) } => time_on(&**clock),
+            #[cfg(any(test, feature = "sim"))]
+            Self::Stepped { clock } => time_on(&**clock),
         }
     }
+}
+
+fn time_on(clock: &dyn Clock) -> Duration {
+    Duration::from_millis(u64::try_from(clock.now_ms()).unwrap_or_default())
 }
 
 #[derive(Debug, Default)]
@@ -180,6 +187,28 @@ impl Flusher {
     #[must_use]
     pub fn on_clock(clock: Arc<dyn Clock>) -> Arc<Self> {
         Self::without_threads(Some(clock))
+    }
+
+    /// A pool without threads that queues as one with threads does: whoever has it takes one step at a time.
+    /// For simulation, where others act between two steps.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn stepped(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let shared = Arc::new(Shared::new(Pace::Stepped { clock }));
+        Arc::new(Self { shared, threads: Mutex::default() })
+    }
+
+    /// Does one thing of what is queued or due. Tells whether there was any.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn step(&self) -> bool {
+        let next = self.next_due_now();
+        next.map(|next| self.shared.act(next)).is_some()
+    }
+
+    /// Forgets what is queued, as the end of the process does.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn abandon(&self) {
+        *self.shared.state.lock() = State::default();
     }
 
     fn without_threads(clock: Option<Arc<dyn Clock>>) -> Arc<Self> {

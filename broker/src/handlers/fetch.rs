@@ -38,7 +38,7 @@ impl Handler for Fetch {
     const VERSIONS: RangeInclusive<i16> = 4..=18;
 
     fn handle(call: Call, request: FetchRequest) -> Answer<FetchResponse> {
-        let (context, wanted) = match call.node.fetch_sessions.begin(&request, call.version, Instant::now()) {
+        let (context, wanted) = match call.node.fetch_sessions.begin(&request, call.version, now()) {
             Ok(begun) => begun,
             Err(code) => {
                 let error_code = code.code();
@@ -69,7 +69,7 @@ impl Limits {
         let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(max_bytes);
         let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
         let wait = u64::try_from(request.max_wait_ms).ok().filter(|wait| *wait > 0);
-        let deadline = wait.map(|wait| Instant::now() + std::time::Duration::from_millis(wait));
+        let deadline = wait.map(|wait| now() + std::time::Duration::from_millis(wait));
         Self { max_bytes, min_bytes, deadline, isolation_level: request.isolation_level }
     }
 }
@@ -267,14 +267,14 @@ impl Fetching {
             || bytes >= self.limits.min_bytes
             || partitions.iter().any(Partition::is_remarkable)
             || partitions.iter().any(Partition::is_full)
-            || Instant::now() >= deadline
+            || now() >= deadline
     }
 
     fn reply(self, look: Look) -> FetchResponse {
         let Self { call, context, limits, .. } = self;
         let mut partitions = look.partitions;
         let sessions = &call.node.fetch_sessions;
-        let session_id = sessions.finish(context, &mut partitions, Instant::now(), Partition::found);
+        let session_id = sessions.finish(context, &mut partitions, now(), Partition::found);
         let mut response = FetchResponse { session_id, ..Default::default() };
         let mut led_elsewhere = false;
         for partition in partitions {
@@ -345,4 +345,9 @@ fn endpoints(call: &Call) -> Vec<NodeEndpoint> {
         rack: None,
     });
     endpoint.collect()
+}
+
+/// The runtime's time, which simulation owns.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

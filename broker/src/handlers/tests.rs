@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::dispatch::{Answer, Call, Handler, Peer};
 use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
+use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::cluster_view::tests::TwoNodes;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
@@ -65,9 +66,13 @@ impl Cluster {
         let topics = folder.path().join("topics");
         std::fs::create_dir_all(&topics).unwrap();
         let logs = LogSource {
-            disk: Arc::new(RealDisk),
-            clock: Arc::new(SystemClock),
-            flusher: Flusher::start(1),
+            machine: Machine {
+                disk: Arc::new(RealDisk),
+                clock: Arc::new(SystemClock),
+                flusher: Flusher::start(1),
+                uuids: Arc::new(Uuids::Random),
+                threads: 1,
+            },
             folder: topics,
             leader_epoch: LeaderEpoch::new(5),
             clean: CleanStart::Yes,
@@ -83,7 +88,7 @@ impl Cluster {
             frames: FrameMemory::new(1 << 20),
             metrics: Metrics::new(),
             http_address: None,
-            control: tokio::runtime::Handle::current(),
+            control: Control::Threads(tokio::runtime::Handle::current()),
             stopping,
             settings,
         };

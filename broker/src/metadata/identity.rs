@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use millstream_log::{CleanStart, LeaderEpoch};
-use millstream_protocol::Uuid;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Uuids;
 use crate::meta_store::{Expect, MetaError, MetaStore};
 
 const KEY: &str = "cluster/identity";
@@ -27,12 +27,12 @@ struct StoredIdentity {
 
 /// Reads the identity, making it in a new folder. The epoch of an unclean start is durable when this
 /// returns, so that no two leaders ever write under one epoch.
-pub(crate) fn claim(store: &dyn MetaStore, clean: CleanStart) -> Result<Identity, MetaError> {
+pub(crate) fn claim(store: &dyn MetaStore, uuids: &Uuids, clean: CleanStart) -> Result<Identity, MetaError> {
     let entry = store.get(KEY)?;
     let expect = entry.as_ref().map_or(Expect::Absent, |entry| Expect::Version(entry.version));
     let (stored, clean, is_new_epoch) = match entry {
         None => {
-            let cluster_id = Uuid::new_v4().simple().to_string();
+            let cluster_id = uuids.fresh().simple().to_string();
             (StoredIdentity { cluster_id, leader_epoch: 0 }, CleanStart::Yes, true)
         }
         Some(entry) => {
@@ -62,8 +62,10 @@ mod tests {
     #[test]
     fn the_epoch_rises_at_unclean_starts_only_and_the_cluster_id_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let claim =
-            |clean| claim(&LocalMetaStore::open(Arc::new(RealDisk), folder.path()).unwrap(), clean).unwrap();
+        let claim = |clean| {
+            claim(&LocalMetaStore::open(Arc::new(RealDisk), folder.path()).unwrap(), &Uuids::Random, clean)
+                .unwrap()
+        };
         let first = claim(CleanStart::No);
         assert_eq!((first.leader_epoch.get(), first.clean), (0, CleanStart::Yes), "a new folder");
         assert_eq!(claim(CleanStart::Yes).leader_epoch.get(), 0);

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::topic_name::{self, TopicNameError};
+use crate::machine::Uuids;
 use crate::meta_store::{Expect, MetaError, MetaStore};
 use crate::settings::TopicSettings;
 
@@ -184,9 +185,10 @@ impl Topics {
         let _changing = self.changing.lock();
         let snapshot = self.snapshot();
         let partitions: Vec<&Arc<Partition>> =
-            snapshot.by_name.values().flat_map(|topic| &topic.partitions).collect();
+            snapshot.sorted().into_iter().flat_map(|topic| &topic.partitions).collect();
         let logs: Vec<&Arc<Log>> = partitions.iter().filter_map(|partition| partition.log().ok()).collect();
-        let closed: Result<(), FlushError> = in_parallel(&logs, |log| log.close()).into_iter().collect();
+        let closed: Result<(), FlushError> =
+            in_parallel(self.logs.machine.threads, &logs, |log| log.close()).into_iter().collect();
         closed?;
         match partitions.len() - logs.len() {
             0 => Ok(()),
@@ -219,7 +221,7 @@ impl Topics {
     ) -> Result<Arc<Topic>, TopicError> {
         let _changing = self.changing.lock();
         let count = self.check_new(name, partitions)?;
-        let stored = StoredTopic { id: fresh_topic_id(), partitions: count, configs };
+        let stored = StoredTopic { id: fresh_topic_id(&self.logs.machine.uuids), partitions: count, configs };
         let key = format!("{KEY_PREFIX}{name}");
         let made = self.logs.open_new(stored.id, 0..count, &settings).map_err(TopicError::from);
         let made = made.and_then(|partitions| {
@@ -302,20 +304,21 @@ fn partition_count(asked: i64) -> Result<usize, TopicError> {
 }
 
 /// Kafka prints ids in URL-safe base64; one that starts with '-' reads as a flag on a command line.
-fn fresh_topic_id() -> Uuid {
+fn fresh_topic_id(uuids: &Uuids) -> Uuid {
     const DASH: u8 = 62;
     loop {
-        let id = Uuid::new_v4();
+        let id = uuids.fresh();
         if id.as_bytes()[0] >> 2 != DASH {
             return id;
         }
     }
 }
 
-/// Does a piece of work for each item, on as many threads as there are processors; results come in the
-/// order of the items.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+/// Does a piece of work for each item, on so many threads; results come in the order of the items.
+fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if threads <= 1 {
+        return items.iter().map(work).collect();
+    }
     let share = items.len().div_ceil(threads).max(1);
     let work = &work;
     std::thread::scope(|scope| {

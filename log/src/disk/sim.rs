@@ -64,6 +64,8 @@ pub struct Bites {
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     world: Arc<Mutex<World>>,
+    /// The process that this handle belongs to: it ends with it.
+    boot: Option<u64>,
 }
 
 /// Faults that wait for their call. The numbers count down to 0.
@@ -118,7 +120,7 @@ impl SimDisk {
             syncs: 0,
             is_cold: false,
         };
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: Arc::new(Mutex::new(world)), boot: None }
     }
 
     /// A disk of its own that is as this one is now, without the open files. They share what neither changes.
@@ -126,7 +128,27 @@ impl SimDisk {
     pub fn fork(&self) -> Self {
         let mut world = self.world.lock().clone();
         world.boot += 1;
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: Arc::new(Mutex::new(world)), boot: None }
+    }
+
+    /// The disk as one process sees it: a power cut, or a kill, ends this handle, so that nothing of a broker that
+    /// is gone reaches the disk of the next.
+    #[must_use]
+    pub fn for_process(&self) -> Self {
+        let boot = Some(self.world.lock().boot);
+        Self { world: Arc::clone(&self.world), boot }
+    }
+
+    /// The world for a call of the process. `Err` if it has ended or the power is off.
+    fn enter(&self) -> io::Result<parking_lot::MutexGuard<'_, World>> {
+        let world = self.world.lock();
+        match self.boot.is_none_or(|boot| boot == world.boot) {
+            true => {
+                world.is_on()?;
+                Ok(world)
+            }
+            false => Err(power_is_off()),
+        }
     }
 
     /// Calls so far that changed something or made it durable.
@@ -329,7 +351,6 @@ impl World {
 
     /// A change of names. One in the middle of which the power fails may have been done.
     fn change_names(&mut self, change: impl FnOnce(&mut Names) -> io::Result<()>) -> io::Result<()> {
-        self.is_on()?;
         let changed = self.change();
         if changed.is_ok() || self.is_on().is_err() {
             change(&mut self.names)?;
@@ -369,8 +390,7 @@ impl World {
 
 impl Disk for SimDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world.lock();
-        world.is_on()?;
+        let mut world = self.enter()?;
         if world.names.node(path).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -382,15 +402,13 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let world = self.world.lock();
-        world.is_on()?;
+        let world = self.enter()?;
         world.names.node(dir)?;
         Ok(world.names.in_dir(dir).filter_map(|path| path.file_name().map(OsString::from)).collect())
     }
 
     fn open(&self, path: &Path, missing: IfMissing) -> io::Result<Arc<dyn DiskFile>> {
-        let world = &mut *self.world.lock();
-        world.is_on()?;
+        let world = &mut *self.enter()?;
         let inode = match (world.names.node(path), missing) {
             (Ok(Node::File(inode)), _) => inode,
             (Ok(Node::Dir), _) => return Err(io::ErrorKind::IsADirectory.into()),
@@ -410,8 +428,7 @@ impl Disk for SimDisk {
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
-        let world = self.world.lock();
-        world.is_on()?;
+        let world = self.enter()?;
         match world.names.node(path)? {
             Node::File(inode) => Ok(world.inodes[inode].length() as u64),
             Node::Dir => Err(io::ErrorKind::IsADirectory.into()),
@@ -419,7 +436,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let world = &mut *self.world.lock();
+        let world = &mut *self.enter()?;
         if counts_down(&mut world.faults.rename, &mut world.bites) {
             return Err(io::Error::other("injected rename error"));
         }
@@ -427,16 +444,15 @@ impl Disk for SimDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.world.lock().change_names(|names| names.remove(path))
+        self.enter()?.change_names(|names| names.remove(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.world.lock().change_names(|names| names.remove_tree(path))
+        self.enter()?.change_names(|names| names.remove_tree(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world.lock();
-        world.is_on()?;
+        let mut world = self.enter()?;
         world.change()?;
         world.names.node(path)?;
         if !world.lies() {
@@ -446,8 +462,7 @@ impl Disk for SimDisk {
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
-        let world = self.world.lock();
-        world.is_on()?;
+        let world = self.enter()?;
         world.names.node(dir)?;
         let total_bytes = world.capacity.unwrap_or(1 << 40);
         Ok(Space { free_bytes: total_bytes.saturating_sub(world.used_bytes()), total_bytes })

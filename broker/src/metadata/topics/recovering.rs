@@ -169,14 +169,18 @@ impl Topics {
             }
             self.progress.worker_is_done();
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+        let threads = self.logs.machine.threads.min(jobs.len());
         self.progress.begin(jobs.len(), threads);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
-            self.progress.report_until_done();
-        });
+        match threads {
+            0 => {}
+            1 => work(),
+            _ => std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(work);
+                }
+                self.progress.report_until_done();
+            }),
+        }
         let summary = self.progress.finish();
         report(&summary);
         self.logs.report_strangers(&self.snapshot());
@@ -188,7 +192,7 @@ impl Topics {
     fn with_folders(&self) -> Arc<Snapshot> {
         let _changing = self.changing.lock();
         let snapshot = self.snapshot.load_full();
-        let made = snapshot.by_id.keys().try_for_each(|topic| self.logs.make_folder(*topic));
+        let made = snapshot.sorted().iter().try_for_each(|topic| self.logs.make_folder(topic.id));
         let made = made.and_then(|()| match snapshot.by_id.is_empty() {
             true => Ok(()),
             false => self.logs.sync_folder(),

@@ -1,0 +1,184 @@
+//! A whole broker on one thread, over a simulated disk, clock and network: the same seed gives the same run.
+//!
+//! Everything from a connection's bytes down to the disk is the code that serves real clients. Left out are
+//! the ports, the threads and the lock of the data folder; their work is done by whoever drives the
+//! simulation, one step at a time: [`SimBroker::flush_step`] is a turn of a flusher thread.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use millstream_log::{Disk, Flusher, ManualClock, PowerCut, SimDisk};
+use parking_lot::Mutex;
+use tokio::io::DuplexStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::connection::Connection;
+use crate::data_dir;
+use crate::dispatch::Peer;
+use crate::machine::{Control, Machine, Uuids};
+use crate::meta_store::LocalMetaStore;
+use crate::metadata::identity;
+use crate::node::{Node, NodeParts};
+use crate::settings::{self, BrokerSettings, Written};
+use crate::{DataDirError, StartError};
+
+const FOLDER: &str = "/data";
+
+/// Bytes that a connection holds in each direction.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// What a simulated broker runs on.
+#[derive(Clone, Debug)]
+pub struct SimOptions {
+    /// Outlives the broker.
+    pub disk: SimDisk,
+    /// The wall clock.
+    pub clock: Arc<ManualClock>,
+    /// A clock that is never set: intervals come due by it.
+    pub steady: Arc<ManualClock>,
+    /// As [`crate::BrokerBuilder::set`] takes them.
+    pub settings: Vec<(String, String)>,
+    /// Where ids come from.
+    pub seed: u64,
+}
+
+/// A broker in a simulation. To be used within a runtime of one thread whose time is paused.
+#[derive(Debug)]
+pub struct SimBroker {
+    node: Arc<Node>,
+    disk: SimDisk,
+    /// The disk as this broker sees it.
+    own_disk: SimDisk,
+    flusher: Arc<Flusher>,
+    stop: watch::Sender<bool>,
+    connections: Mutex<JoinSet<()>>,
+}
+
+impl SimBroker {
+    /// Starts a broker over what is on the disk; when this returns its partitions are recovered.
+    ///
+    /// # Errors
+    /// As for [`crate::BrokerBuilder::start`].
+    pub fn start(options: SimOptions) -> Result<Self, StartError> {
+        let SimOptions { disk, clock, steady, settings: set, seed } = options;
+        let mut written = Written::new();
+        for (name, value) in &set {
+            settings::write(&mut written, name, value)?;
+        }
+        let settings = BrokerSettings::new(written)?;
+        let flusher = Flusher::stepped(steady);
+        let own_disk = disk.for_process();
+        let machine = Machine {
+            disk: Arc::new(own_disk.clone()),
+            clock,
+            flusher: Arc::clone(&flusher),
+            uuids: Arc::new(Uuids::Seeded(Mutex::new(seed))),
+            threads: 1,
+        };
+        let folder = Path::new(FOLDER);
+        let unusable = |error| DataDirError::Unusable { folder: folder.to_owned(), error };
+        make_folders(&own_disk, folder).map_err(unusable)?;
+        let clean = data_dir::take_clean_mark(&own_disk, folder).map_err(unusable)?;
+        let store = Arc::new(LocalMetaStore::open(Arc::clone(&machine.disk), &folder.join("meta"))?);
+        let identity = identity::claim(&*store, &machine.uuids, clean)?;
+        sync_folders(&own_disk, folder).map_err(unusable)?;
+        let (stop, stopping) = watch::channel(false);
+        let parts = NodeParts {
+            machine,
+            control: Control::Tasks(Handle::current()),
+            identity,
+            store,
+            topics: folder.join("topics"),
+            http_address: None,
+            stopping,
+        };
+        let node = Arc::new(Node::open(settings, parts)?);
+        node.topics.recover(&|| false);
+        Ok(Self { node, disk, own_disk, flusher, stop, connections: Mutex::default() })
+    }
+
+    /// Partitions that could not be opened at the start.
+    #[must_use]
+    pub fn unopened_partitions(&self) -> usize {
+        self.node.topics.recovery().summary().failed
+    }
+
+    /// The client's end of a new connection.
+    #[must_use]
+    pub fn connect(&self) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let address = ([127, 0, 0, 1], 9092).into();
+        let peer = Peer { address, dialled: address };
+        let connection = Connection::new(Arc::clone(&self.node), peer, ours);
+        self.connections.lock().spawn(connection.serve());
+        theirs
+    }
+
+    /// Whether a connection's task has panicked since this was last asked.
+    #[must_use]
+    pub fn has_panicked(&self) -> bool {
+        let mut connections = self.connections.lock();
+        let ended = std::iter::from_fn(|| connections.try_join_next());
+        ended.filter_map(Result::err).any(|error| error.is_panic())
+    }
+
+    /// One turn of a flusher thread. Tells whether there was anything to do.
+    pub fn flush_step(&self) -> bool {
+        self.flusher.step()
+    }
+
+    /// The power fails: nothing more of this broker reaches the disk, and the disk loses what `cut` says.
+    pub async fn crash(self, cut: PowerCut) {
+        self.disk.power_cut(cut);
+        self.end().await;
+    }
+
+    /// The process is killed: what it has written is there, synced or not.
+    pub async fn kill(self) {
+        self.disk.kill();
+        self.end().await;
+    }
+
+    /// Stops as a real broker does: requests that were read are answered, logs are closed. Tells whether the next
+    /// start finds everything in order.
+    pub async fn shutdown(self) -> bool {
+        self.stop.send_replace(true);
+        let mut connections = std::mem::take(&mut *self.connections.lock());
+        // Answers may wait for a flush.
+        while !connections.is_empty() {
+            while self.flusher.step() {}
+            tokio::select! {
+                biased;
+                _ = connections.join_next() => {}
+                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+            }
+        }
+        while self.flusher.step() {}
+        let closed = self.node.topics.close().is_ok();
+        closed && data_dir::mark_clean(&self.own_disk, Path::new(FOLDER)).is_ok()
+    }
+
+    async fn end(self) {
+        let mut connections = std::mem::take(&mut *self.connections.lock());
+        connections.shutdown().await;
+        self.flusher.abandon();
+    }
+}
+
+fn make_folders(disk: &SimDisk, folder: &Path) -> std::io::Result<()> {
+    for folder in [folder.to_owned(), folder.join("topics")] {
+        match disk.create_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+    }
+    Ok(())
+}
+
+/// Once the metadata is: the file system's journal carries them together.
+fn sync_folders(disk: &SimDisk, folder: &Path) -> std::io::Result<()> {
+    disk.sync_dir(folder)?;
+    folder.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
+}
