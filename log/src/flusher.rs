@@ -14,10 +14,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, thread};
 
 use crate::clock::Clock;
 
@@ -55,7 +55,7 @@ pub(crate) enum Due {
 #[derive(Debug)]
 pub struct Flusher {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 #[derive(Debug)]

@@ -12,8 +12,6 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use millstream_protocol::records::BatchHeader;
@@ -22,6 +20,8 @@ use crate::disk::{Disk, DiskFile, IfMissing, Patience};
 use crate::ids::Offset;
 use crate::partition::NO_TIMESTAMP;
 use crate::segment_list::Based;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicI64, AtomicU64};
 
 mod index;
 mod names;

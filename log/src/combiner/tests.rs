@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 #[test]
 fn the_first_leads_and_the_others_follow_until_it_releases() {
     let combiner = Combiner::new();
@@ -75,6 +75,99 @@ mod modelled {
         every_item_is_taken_by(2, |combiner| {
             combiner.led.store(false, Ordering::Release);
             Role::Follower
+        });
+    }
+}
+
+#[cfg(shuttle)]
+mod shuttled {
+    use std::sync::Arc;
+
+    use shuttle::sync::Mutex;
+    use shuttle::thread;
+
+    use super::*;
+    use crate::sync::schedules::explore;
+
+    type Release = fn(&Combiner<(usize, usize)>) -> Role;
+
+    /// Takes at most two items a turn, like a leader that does not want to work for others for ever, and
+    /// hands the lead on to a thread of its own, as the broker does.
+    fn lead(
+        combiner: &Arc<Combiner<(usize, usize)>>,
+        taken: &Arc<Mutex<Vec<(usize, usize)>>>,
+        release: Release,
+    ) {
+        {
+            let mut taken = taken.try_lock().expect("there are two leaders");
+            (0..2).for_each(|_| taken.extend(combiner.take()));
+        }
+        if release(combiner) == Role::Leader {
+            let (combiner, taken) = (Arc::clone(combiner), Arc::clone(taken));
+            thread::spawn(move || lead(&combiner, &taken, release)).join().unwrap();
+        }
+    }
+
+    fn every_item_is_taken_once_in_its_order(release: Release) {
+        const PUSHERS: usize = 4;
+        const ITEMS: usize = 3;
+        let combiner = Arc::new(Combiner::new());
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let push = |pusher| {
+            let (combiner, taken) = (Arc::clone(&combiner), Arc::clone(&taken));
+            thread::spawn(move || {
+                for item in 0..ITEMS {
+                    if combiner.push((pusher, item)) == Role::Leader {
+                        lead(&combiner, &taken, release);
+                    }
+                }
+            })
+        };
+        let pushers: Vec<_> = (0..PUSHERS).map(push).collect();
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        let taken = taken.lock().unwrap();
+        for pusher in 0..PUSHERS {
+            let own: Vec<_> = taken.iter().filter(|(by, _)| *by == pusher).map(|(_, item)| *item).collect();
+            assert_eq!(own, [0, 1, 2], "an item was left in the queue, or came twice, or too early");
+        }
+    }
+
+    #[test]
+    fn shuttle_four_pushers_and_a_lead_that_is_handed_on() {
+        explore(3_000, || every_item_is_taken_once_in_its_order(Combiner::release));
+    }
+
+    #[test]
+    #[should_panic(expected = "an item was left in the queue")]
+    fn shuttle_a_release_without_a_second_look_is_caught() {
+        explore(3_000, || {
+            every_item_is_taken_once_in_its_order(|combiner| {
+                let more = combiner.queued.load(Acquire) > 0;
+                match more {
+                    true => Role::Leader,
+                    false => {
+                        combiner.led.store(false, std::sync::atomic::Ordering::Release);
+                        Role::Follower
+                    }
+                }
+            });
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "there are two leaders")]
+    fn shuttle_a_lead_that_is_taken_without_asking_is_caught() {
+        explore(3_000, || {
+            every_item_is_taken_once_in_its_order(|combiner| {
+                combiner.led.store(false, std::sync::atomic::Ordering::Release);
+                match combiner.queued.load(Acquire) > 0 {
+                    true => {
+                        combiner.led.store(true, std::sync::atomic::Ordering::Release);
+                        Role::Leader
+                    }
+                    false => Role::Follower,
+                }
+            });
         });
     }
 }

@@ -117,6 +117,11 @@ impl Log {
                 Err(error) => return Err(self.explain(error, from.offset, &here)),
             }
         }
+        // Its segment may have been deleted since the offsets were looked at.
+        let held = self.offsets().log_start..offsets.log_end;
+        if from.offset < held.start {
+            return Err(ReadError::OutOfRange { offset: from.offset, held });
+        }
         Ok(ReadSlice::EMPTY)
     }
 

@@ -24,6 +24,8 @@ mod producing;
 mod relaxed;
 mod reopening;
 mod retention;
+#[cfg(shuttle)]
+mod schedules;
 mod times;
 
 const NOW_MS: i64 = 1_700_000_000_000;

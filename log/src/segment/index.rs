@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::{FileKind, HeaderWalk, Placed, Segment, WalkError};
 use crate::disk::{DiskFile, IfMissing, Patience};
