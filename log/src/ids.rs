@@ -49,6 +49,14 @@ number! {
     ProducerId(i64)
 }
 
+impl LeaderEpoch {
+    /// The epoch behind this one.
+    #[must_use]
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 impl Offset {
     /// The offset `count` records further on.
     #[must_use]

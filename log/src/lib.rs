@@ -5,7 +5,7 @@
 //! say so. It has no task and no thread, but for the pool that flushes.
 //!
 //! In reading order: [`Log`] is what the broker holds (`log`, and in it `writing`, `durability`, `reading`,
-//! `deletion`, `errors`). A batch is judged by `partition`, which is pure, and lies in a `segment` with its
+//! `deletion`, `reopening`, `failure`, `errors`). A batch is judged by `partition`, which is pure, and lies in a `segment` with its
 //! indexes. `snapshot` is what is remembered beside the batches, `recovery` what is done with both when a
 //! log is opened. [`Flusher`] makes logs durable, together. [`Disk`] and [`Clock`] are the seams to the
 //! machine. Three pieces are lock-free and model checked: `combiner`, `tail`, `segment_list`, over `sync`.
@@ -46,8 +46,9 @@ pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
-    Acks, Append, AppendError, Appended, DeleteRecordsError, Done, FirstBatch, FlushError, Leadership, Log,
-    OpenError, ReadError, ReadFrom, ReadSlice, RetentionError, StorageFacts, Trimmed,
+    Acks, Append, AppendError, Appended, DeleteRecordsError, Done, Failure, FailureKind, FirstBatch,
+    FlushError, Leadership, Log, OpenError, ReadError, ReadFrom, ReadSlice, ReopenError, RetentionError,
+    StorageFacts, Trimmed,
 };
 pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};

@@ -11,8 +11,9 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::task::Waker;
 
 use crate::sync::Mutex;
@@ -31,7 +32,9 @@ use crate::tail::{Offsets, Parked, Tail};
 mod deletion;
 mod durability;
 mod errors;
+mod failure;
 mod reading;
+mod reopening;
 mod retention;
 mod writing;
 
@@ -40,7 +43,10 @@ mod tests;
 
 use durability::Durability;
 pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError, RetentionError};
+use failure::FailureLatch;
+pub use failure::{Failure, FailureKind};
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
+pub use reopening::ReopenError;
 pub use retention::{StorageFacts, Trimmed};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
 use writing::{Queued, Writer, WriterState};
@@ -60,7 +66,11 @@ pub struct Log {
     flushing: Mutex<()>,
     unsynced: Mutex<UnsyncedNames>,
     /// The first write or flush that failed. Nothing is acknowledged after it.
-    failure: OnceLock<Arc<str>>,
+    failure: FailureLatch,
+    /// Counts reopenings: what was judged before one says nothing of the log after it.
+    generation: AtomicU64,
+    /// The epoch that is written into batches.
+    leader_epoch: AtomicI32,
     /// A checkpoint will come due.
     checkpoint_timer: AtomicBool,
     /// A flush will come due.
@@ -86,7 +96,8 @@ impl Log {
     pub fn open(options: OpenOptions) -> Result<(Arc<Self>, Recovery), OpenError> {
         let dir: Arc<Path> = Arc::from(options.dir.as_path());
         let Recovered { partition, segments, active_since_ms, cleaned_to, durable, saved, unsynced, report } =
-            recover(&options, &dir)?;
+            recover(&options, &dir, None)?;
+        let leader_epoch = partition.leader_epoch();
         let offsets = Offsets {
             log_start: partition.log_start(),
             high_watermark: partition.high_watermark(),
@@ -110,7 +121,9 @@ impl Log {
             durability: Mutex::new(Durability::at(durable, saved)),
             flushing: Mutex::new(()),
             unsynced: Mutex::new(unsynced),
-            failure: OnceLock::new(),
+            failure: FailureLatch::default(),
+            generation: AtomicU64::new(0),
+            leader_epoch: AtomicI32::new(leader_epoch.get()),
             checkpoint_timer: AtomicBool::new(false),
             flush_timer: AtomicBool::new(false),
             batches: AtomicU64::new(0),
@@ -156,7 +169,25 @@ impl Log {
     /// Whether a write or flush failed: the log takes no writes until it is reopened.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        self.failure.get().is_some()
+        self.failure.is_set()
+    }
+
+    /// What failed, if the log takes no writes.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.get()
+    }
+
+    /// The epoch under which batches are written. It rises when the log is opened after an unclean end, and
+    /// when it is reopened: before anybody can see that records are gone.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch::new(self.leader_epoch.load(Acquire))
+    }
+
+    /// Batches appended since the log was opened.
+    fn batches(&self) -> u64 {
+        self.batches.load(Relaxed)
     }
 
     fn as_flush(self: &Arc<Self>) -> Arc<dyn Flush> {

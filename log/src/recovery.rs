@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::config::{CleanStart, OpenOptions};
 use crate::disk::{Disk, DiskFile, IfMissing};
-use crate::ids::Offset;
+use crate::ids::{LeaderEpoch, Offset};
 use crate::log::OpenError;
 use crate::partition::{NO_TIMESTAMP, Partition};
 use crate::segment::{Extent, FileKind, FileName, Segment, SegmentIndex};
@@ -26,7 +26,7 @@ use crate::snapshot::{self, SegmentRecord, Snapshot};
 
 mod scan;
 
-use scan::{ScanEnd, scan};
+use scan::{ScanEnd, Source, scan};
 
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;
@@ -86,6 +86,13 @@ pub(crate) struct UnsyncedNames {
     pub(crate) inherited: bool,
 }
 
+impl UnsyncedNames {
+    /// They were synced.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// A folder brought into order.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -102,8 +109,27 @@ pub(crate) struct Recovered {
     pub(crate) report: Recovery,
 }
 
+/// A write or a sync failed since the log was opened: memory may show what the device does not have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    /// Everything below it was synced before.
+    pub(crate) synced: Offset,
+}
+
+/// There after a failed sync, until the log was recovered from the device.
+const DOUBTED: &str = "doubted";
+
+/// Tells the next recovery not to believe memory.
+pub(crate) fn mark_doubted(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.open(&dir.join(DOUBTED), IfMissing::Create).map(drop)
+}
+
 /// Recovers the log in `dir`, making the folder if it is missing.
-pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(
+    options: &OpenOptions,
+    dir: &Arc<Path>,
+    doubt: Option<Doubt>,
+) -> Result<Recovered, OpenError> {
     let mut unsynced = UnsyncedNames::default();
     make_dir(&*options.disk, dir, &mut unsynced.made_in)?;
     let folder = Folder::read(&*options.disk, dir)?;
@@ -118,9 +144,14 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
     };
     let cleaned_to = snapshot.as_ref().map_or(start, |snapshot| snapshot.cleaned_to);
     // Records are deleted only once they are durable.
-    let report = Recovery { durable: durable.unwrap_or(start).max(folder.start), ..Recovery::default() };
-    let mut walk =
-        Walk { options, dir, partition, start: folder.start, segments: Vec::new(), report, ended: false };
+    let known = doubt.map_or(start, |doubt| doubt.synced).max(folder.start);
+    let report = Recovery { durable: durable.unwrap_or(start).max(known), ..Recovery::default() };
+    let source = match doubt.is_some() || folder.is_doubted {
+        true => Source::Device,
+        false => Source::Memory,
+    };
+    let (start, segments, ended) = (folder.start, Vec::new(), false);
+    let mut walk = Walk { options, dir, source, partition, start, segments, report, ended };
     let active_since_ms = snapshot
         .as_ref()
         .map(|snapshot| (snapshot.segments.last().map(|s| s.base), snapshot.active_since_ms));
@@ -132,8 +163,12 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         segments.push(Arc::new(create(options, dir, base)?));
         unsynced.made_in.push(dir.to_path_buf());
     }
+    if folder.is_doubted {
+        let path = dir.join(DOUBTED);
+        options.disk.remove_file(&path).map_err(failed("remove", &path))?;
+    }
     partition.remember_producers_for(options.config.producer_expiration);
-    partition.lead(options.leader_epoch);
+    partition.lead(epoch_to_lead(options, partition.epochs().latest()));
     report.log_start = partition.log_start();
     report.log_end = partition.log_end();
     let active = segments.last().expect("one was just made sure of");
@@ -152,6 +187,15 @@ pub(crate) fn recover(options: &OpenOptions, dir: &Arc<Path>) -> Result<Recovere
         _ => None,
     };
     Ok(Recovered { partition, segments, active_since_ms, cleaned_to, durable, saved, unsynced, report })
+}
+
+/// After an unclean end batches may be gone that somebody has read: an epoch that may have written them is
+/// not used again.
+fn epoch_to_lead(options: &OpenOptions, latest: Option<LeaderEpoch>) -> LeaderEpoch {
+    match (options.clean, latest) {
+        (CleanStart::No, Some(latest)) => options.leader_epoch.max(latest.next()),
+        (CleanStart::No, None) | (CleanStart::Yes, _) => options.leader_epoch,
+    }
 }
 
 fn create(options: &OpenOptions, dir: &Arc<Path>, base: Offset) -> Result<Segment, OpenError> {
@@ -192,6 +236,8 @@ struct Folder {
     snapshots: Vec<Offset>,
     /// Where the log starts at least: records below were deleted.
     start: Offset,
+    /// Memory may show what the device does not have.
+    is_doubted: bool,
 }
 
 impl Folder {
@@ -204,6 +250,7 @@ impl Folder {
                 Some(FileName { base, kind: FileKind::Snapshot }) => folder.snapshots.push(base),
                 Some(FileName { base, kind: FileKind::Start }) => folder.start = folder.start.max(base),
                 Some(FileName { kind: FileKind::Index | FileKind::TimeIndex, .. }) => {}
+                None if name == DOUBTED => folder.is_doubted = true,
                 None if name.ends_with(snapshot::UNFINISHED) => {
                     let path = dir.join(name);
                     disk.remove_file(&path).map_err(failed("remove", &path))?;
@@ -239,6 +286,8 @@ impl Folder {
 struct Walk<'a> {
     options: &'a OpenOptions,
     dir: &'a Arc<Path>,
+    /// What is checked is read from here.
+    source: Source,
     partition: Partition,
     /// Nothing below is in the log, whatever else says so.
     start: Offset,
@@ -363,13 +412,18 @@ impl Walk<'_> {
             return Ok(());
         }
         let now_ms = self.options.clock.now_ms();
-        let end = scan(&segment, position, &mut self.partition, now_ms)
+        let end = scan(&segment, (position, self.source), &mut self.partition, now_ms)
             .map_err(self.failed("read a segment in"))?;
         let (checked_to, whole) = match end {
             ScanEnd::Clean { position } => (position, true),
             ScanEnd::Bad { position } => (position, false),
         };
         self.report.scanned_bytes += checked_to - position;
+        if self.source == Source::Device {
+            // What stays in memory all the same is what the device has, by its CRC.
+            let forgotten = segment.file().and_then(|file| file.forget(position..checked_to));
+            forgotten.map_err(self.failed("read a segment in"))?;
+        }
         if !whole {
             match self.partition.log_end() < self.report.durable {
                 true => tracing::error!(

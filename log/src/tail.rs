@@ -58,13 +58,11 @@ impl Tail {
         }
     }
 
-    /// Loaded from the start up, and all of them only rise: what comes out is in order.
+    /// Loaded from the start up, and they rise, but when a log is cut: what comes out is in order.
     pub(crate) fn offsets(&self) -> Offsets {
-        Offsets {
-            log_start: Offset::new(self.log_start.load(Acquire)),
-            high_watermark: self.high_watermark(),
-            log_end: self.log_end(),
-        }
+        let log_start = Offset::new(self.log_start.load(Acquire));
+        let (high_watermark, log_end) = (self.high_watermark(), self.log_end());
+        Offsets { log_start, high_watermark: high_watermark.min(log_end), log_end }
     }
 
     pub(crate) fn high_watermark(&self) -> Offset {
@@ -91,6 +89,18 @@ impl Tail {
     pub(crate) fn close(&self) {
         self.closed.store(true, Release);
         self.wake_if_waiting();
+    }
+
+    /// Wakes everybody, whatever they wait for: what they have seen may be gone.
+    pub(crate) fn wake_all(&self) {
+        let woken = {
+            let mut waiters = self.waiters.lock();
+            self.waiting.store(0, Relaxed);
+            std::mem::take(&mut waiters.by_ticket)
+        };
+        for waiter in woken.into_values() {
+            waiter.waker.wake();
+        }
     }
 
     fn wake_if_waiting(&self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::writing::{Writer, WriterState};
 use super::{DeleteRecordsError, FlushError, Log, OpenError};
-use crate::config::{CleanStart, OpenOptions};
+use crate::config::CleanStart;
 use crate::disk::IfMissing;
 use crate::ids::Offset;
 use crate::recovery::recover;
@@ -90,7 +90,8 @@ impl Log {
         let end = match self.cut(to.max(writer.partition().log_start()), &mut writer) {
             Ok(end) => end,
             Err(error) => {
-                self.note_failure("cut", &io::Error::other(error));
+                let OpenError::Io { error, .. } = error;
+                self.note_failure("cut", &error);
                 return Err(self.takes_writes().expect_err("it was just noted"));
             }
         };
@@ -103,6 +104,8 @@ impl Log {
     /// up what is left as if the log were opened.
     fn cut(&self, to: Offset, writer: &mut Writer) -> Result<Offset, OpenError> {
         let failed = |error| OpenError::Io { action: "cut", path: self.dir.to_path_buf(), error };
+        // Should this fail half way, the log may end here: nothing behind it counts as promised.
+        self.durability.lock().cut(to);
         snapshot::remove_beyond(&*self.disk, &self.dir, to).map_err(failed)?;
         for segment in self.segments.all().iter().rev() {
             let is_first = segment.base() == self.segments.all()[0].base();
@@ -114,17 +117,9 @@ impl Log {
             segment.cut(position).map_err(failed)?;
             break;
         }
-        let options = OpenOptions {
-            disk: Arc::clone(&self.disk),
-            clock: Arc::clone(&self.clock),
-            flusher: Arc::clone(&self.flusher),
-            dir: self.dir.to_path_buf(),
-            config: self.config.clone(),
-            leader_epoch: writer.partition().leader_epoch(),
-            clean: CleanStart::Yes,
-        };
+        let options = self.options(writer.partition().leader_epoch(), CleanStart::Yes);
         let log_start = writer.partition().log_start();
-        let mut recovered = recover(&options, &self.dir)?;
+        let mut recovered = recover(&options, &self.dir, None)?;
         if recovered.partition.log_end() < log_start {
             // The batch in which the log starts is gone: nothing is left, and the log starts anew there.
             snapshot::remove_beyond(&*self.disk, &self.dir, Offset::new(-1)).map_err(failed)?;
@@ -132,7 +127,7 @@ impl Log {
                 segment.remove().map_err(failed)?;
             }
             self.new_segment(log_start).and_then(|_| self.disk.sync_dir(&self.dir)).map_err(failed)?;
-            recovered = recover(&options, &self.dir)?;
+            recovered = recover(&options, &self.dir, None)?;
         }
         // Snapshots that knew the log start may be gone.
         recovered.partition.raise_log_start(log_start);
@@ -148,7 +143,7 @@ impl Log {
         Ok(end)
     }
 
-    fn publish(&self, writer: &Writer) {
+    pub(super) fn publish(&self, writer: &Writer) {
         let partition = writer.partition();
         self.tail.publish(Offsets {
             log_start: partition.log_start(),

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::sync::atomic::{AtomicBool, fence};
 use std::time::Duration;
 
+use super::failure::{Failure, FailureKind};
 use super::writing::Settled;
 use super::{Acks, AppendError, FlushError, Log};
 use crate::flusher::{Again, Due, Flush};
@@ -19,7 +20,7 @@ use crate::tail::Offsets;
 /// How far the log is durable, and who waits for more.
 pub(super) struct Durability {
     /// Everything below it was synced by this process, or was known to be.
-    pub(super) point: Offset,
+    point: Offset,
     /// Ordered by `until`.
     waiters: VecDeque<Settled>,
     /// Below it everything is to become durable though nobody may wait.
@@ -35,13 +36,23 @@ pub(super) struct Durability {
 }
 
 /// `<data>/topics/<topic>/<partition>`: these folders have names that a log rests on.
-const FOLDERS_OF_A_LOG: usize = 4;
+pub(super) const FOLDERS_OF_A_LOG: usize = 4;
 
 impl Durability {
     pub(super) fn at(point: Offset, saved: Option<Saved>) -> Self {
         let waiters = VecDeque::new();
         let (flush_scheduled, checkpoint_scheduled) = (false, false);
         Self { point, waiters, wanted: point, batches: 0, flush_scheduled, checkpoint_scheduled, saved }
+    }
+
+    /// Everything below it was synced.
+    pub(super) fn point(&self) -> Offset {
+        self.point
+    }
+
+    /// The log was reopened and is on disk up to `end`. Nobody waits.
+    pub(super) fn restart(&mut self, end: Offset, batches: u64) {
+        (self.point, self.wanted, self.batches, self.saved) = (end, end, batches, None);
     }
 
     fn needs_flush(&self) -> bool {
@@ -80,24 +91,29 @@ impl Log {
 
     fn has_not_failed(&self) -> Result<(), FlushError> {
         match self.failure.get() {
-            Some(reason) => Err(FlushError::StorageFailed { reason: Arc::clone(reason) }),
+            Some(Failure { reason, .. }) => Err(FlushError::StorageFailed { reason }),
             None => Ok(()),
         }
     }
 
     /// The log takes no more writes. Who waits is told by `settle` or `fail_waiters`, outside the locks.
     pub(super) fn note_failure(&self, action: &str, error: &io::Error) {
-        let reason = format!("cannot {action} {}: {error}", self.dir.display());
-        if self.failure.set(reason.as_str().into()).is_ok() {
-            tracing::error!("{reason}; this partition takes no writes until the broker is restarted");
+        let reason: Arc<str> = format!("cannot {action} {}: {error}", self.dir.display()).into();
+        let kind = FailureKind::of(error);
+        if self.failure.set(Failure { kind, reason: Arc::clone(&reason) }) {
+            tracing::error!("{reason}; this partition takes no writes until it is reopened");
         }
     }
 
-    /// Answers what is as safe as it asks and lets the rest wait for the disk.
-    pub(super) fn settle(self: &Arc<Self>, settled: Vec<Settled>) {
-        if self.is_failed() {
+    /// Answers what is as safe as it asks and lets the rest wait for the disk. All was judged in this
+    /// generation of the log.
+    pub(super) fn settle(self: &Arc<Self>, settled: Vec<Settled>, generation: u64) {
+        // In this order: the failure is taken back after the generation has changed.
+        if self.is_failed() || self.generation.load(Acquire) != generation {
             self.refuse(settled);
-            self.fail_waiters();
+            if self.is_failed() {
+                self.fail_waiters();
+            }
             return;
         }
         if settled.iter().all(|one| one.acks == Acks::Written) {
@@ -107,7 +123,10 @@ impl Log {
         let must_schedule = {
             let mut durability = self.durability.lock();
             for one in settled {
-                if one.acks == Acks::Written || one.until <= durability.point {
+                // Reopening changes it under this lock.
+                if self.generation.load(Acquire) != generation {
+                    failed.push(one);
+                } else if one.acks == Acks::Written || one.until <= durability.point {
                     ready.push(one);
                 } else if self.takes_writes().is_err() {
                     failed.push(one);
@@ -127,7 +146,12 @@ impl Log {
 
     /// Tells everybody in the list that the log failed or closed.
     fn refuse(&self, settled: Vec<Settled>) {
-        let error = self.takes_writes().err().map_or(AppendError::Closed, AppendError::from);
+        let error = match (self.takes_writes(), self.failure.last()) {
+            (Err(error), _) => error.into(),
+            // It was reopened, and what was asked of it before is gone.
+            (Ok(()), Some(Failure { reason, .. })) => AppendError::StorageFailed { reason },
+            (Ok(()), None) => AppendError::Closed,
+        };
         for one in settled {
             (one.done)(Err(error.clone()));
         }
@@ -270,7 +294,7 @@ impl Log {
         // Read before the segments and folders: what ends here lies in those that are found below.
         let target = self.tail.log_end();
         let from = self.durability.lock().point;
-        let batches = self.batches.load(Relaxed);
+        let batches = self.batches();
         let names = std::mem::take(&mut *self.unsynced.lock());
         for segment in self.segments.all().iter().rev() {
             if segment.extent().end <= from {
@@ -294,7 +318,7 @@ impl Log {
         Ok(())
     }
 
-    fn sync_names(&self, names: &UnsyncedNames) -> io::Result<()> {
+    pub(super) fn sync_names(&self, names: &UnsyncedNames) -> io::Result<()> {
         for (at, dir) in names.made_in.iter().enumerate() {
             if !names.made_in[..at].contains(dir) {
                 self.disk.sync_dir(dir)?;
@@ -315,6 +339,7 @@ impl Log {
     /// A failed sync is final: what the system has dropped it will not report a second time.
     pub(super) fn fail(&self, action: &str, error: &io::Error) -> FlushError {
         self.note_failure(action, error);
+        self.mark_doubted();
         self.fail_waiters();
         self.has_not_failed().expect_err("it was just noted")
     }

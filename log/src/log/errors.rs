@@ -55,7 +55,7 @@ pub enum AppendError {
     },
     /// A write or a flush failed, now or before. The log takes no more writes until it is reopened.
     #[error(
-        "the storage of this partition failed ({reason}); it takes no writes until the broker is restarted"
+        "the storage of this partition failed ({reason}); it takes no writes until the broker has reopened it"
     )]
     StorageFailed {
         /// What the system said.

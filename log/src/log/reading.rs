@@ -177,6 +177,10 @@ impl Log {
         if offset < offsets.log_start {
             return ReadError::OutOfRange { offset, held: offsets.log_start..offsets.log_end };
         }
+        let is_doubtful = || self.is_failed() && offset >= self.durability.lock().point();
+        if offset >= offsets.high_watermark || is_doubtful() {
+            return ReadError::Io(Self::was_cut());
+        }
         match error {
             WalkError::Corrupt { position } => {
                 ReadError::Corrupt { offset, file: segment.path(FileKind::Log), position }

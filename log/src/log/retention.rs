@@ -69,7 +69,7 @@ impl Log {
         {
             let mut writer = self.writer.lock();
             let active = Active { segment: aged(writer.active()), begun_ms: writer.active_since_ms() };
-            if self.tail.is_closed() || !retention.must_roll(&active, now_ms) {
+            if self.takes_writes().is_err() || !retention.must_roll(&active, now_ms) {
                 return false;
             }
             let end = writer.partition().log_end();

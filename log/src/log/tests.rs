@@ -18,6 +18,7 @@ use crate::disk::{PowerCut, SimDisk};
 mod appending;
 mod concurrent;
 mod crashes;
+mod failing;
 mod indexes;
 mod model;
 mod producing;

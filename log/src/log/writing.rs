@@ -260,7 +260,7 @@ impl Log {
     fn turn(self: &Arc<Self>, budget: &mut Budget) {
         let now_ms = self.clock.now_ms();
         let mut settled = Vec::new();
-        let checkpoint_is_due = {
+        let (checkpoint_is_due, generation) = {
             let mut writer = self.writer.lock();
             while !budget.is_spent() {
                 let Some(queued) = self.queue.take() else { break };
@@ -268,9 +268,9 @@ impl Log {
                 settled.push(self.judge(&mut writer, queued, now_ms));
             }
             self.write(&mut writer, now_ms);
-            writer.unsaved_bytes >= self.config.checkpoint_bytes
+            (writer.unsaved_bytes >= self.config.checkpoint_bytes, self.generation.load(Relaxed))
         };
-        self.settle(settled);
+        self.settle(settled, generation);
         if checkpoint_is_due {
             self.request_checkpoint();
         }

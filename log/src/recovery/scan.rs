@@ -11,6 +11,15 @@ use crate::segment::{Placed, Segment};
 /// What is read at a time, unless a batch is larger.
 const READ_BYTES: usize = 1 << 20;
 
+/// Where a scan reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Memory, as far as it has it.
+    Memory,
+    /// The device, whatever memory has.
+    Device,
+}
+
 /// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScanEnd {
@@ -24,12 +33,13 @@ pub(super) enum ScanEnd {
 /// as each is whole, has its CRC, and follows the one before: a valid batch in the wrong place is damage too.
 pub(super) fn scan(
     segment: &Segment,
-    position: u64,
+    (position, source): (u64, Source),
     partition: &mut Partition,
     now_ms: i64,
 ) -> io::Result<ScanEnd> {
     let file = segment.file()?;
-    let mut window = Window { file: &**file, end: file.bytes()?, at: position, held: Vec::new(), used: 0 };
+    let end = file.bytes()?;
+    let mut window = Window { file: &**file, source, end, at: position, held: Vec::new(), used: 0 };
     loop {
         let position = window.at;
         if position >= window.end {
@@ -54,6 +64,7 @@ pub(super) fn scan(
 /// A sliding part of the file.
 struct Window<'a> {
     file: &'a dyn DiskFile,
+    source: Source,
     end: u64,
     /// Position in the file of the next batch; `held[used..]` are the bytes from there.
     at: u64,
@@ -72,7 +83,11 @@ impl Window<'_> {
         let had = self.held.len();
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         self.held.resize(bytes.max(READ_BYTES).min(left), 0);
-        let read = self.file.read_at(&mut self.held[had..], self.at + had as u64)?;
+        let (behind, position) = (&mut self.held[had..], self.at + had as u64);
+        let read = match self.source {
+            Source::Memory => self.file.read_at(behind, position)?,
+            Source::Device => self.file.read_device_at(behind, position)?,
+        };
         self.held.truncate(had + read);
         Ok(self.held.len() >= bytes)
     }
@@ -111,7 +126,9 @@ mod tests {
         let file = crate::disk::Disk::open(&disk, path, crate::disk::IfMissing::Create).unwrap();
         let bytes: Vec<u8> = (0..3 * READ_BYTES).map(|at| at.to_le_bytes()[0]).collect();
         file.write_at(&mut [io::IoSlice::new(&bytes)], 0).unwrap();
-        let mut window = Window { file: &*file, end: bytes.len() as u64, at: 7, held: Vec::new(), used: 0 };
+        let source = Source::Memory;
+        let mut window =
+            Window { file: &*file, source, end: bytes.len() as u64, at: 7, held: Vec::new(), used: 0 };
         assert!(window.hold(2 * READ_BYTES).unwrap());
         assert_eq!(window.held[..2 * READ_BYTES], bytes[7..7 + 2 * READ_BYTES]);
         window.consume(READ_BYTES + 1);

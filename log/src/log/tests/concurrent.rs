@@ -6,7 +6,7 @@ use std::thread::{self, Thread};
 
 use super::*;
 
-fn threaded(rig: &Rig) -> Arc<Log> {
+pub(super) fn threaded(rig: &Rig) -> Arc<Log> {
     let options = OpenOptions {
         disk: Arc::new(rig.disk.clone()),
         clock: Arc::clone(&rig.clock) as Arc<dyn Clock>,
@@ -69,6 +69,22 @@ fn a_log_that_fails_or_goes_while_appends_wait_tells_each_of_them() {
             // The flusher may have come first.
             _ => assert!(answers.iter().all(|answer| matches!(answer, Ok(_) | Err(AppendError::Closed)))),
         }
+    }
+}
+
+/// Remembers that it was woken.
+#[derive(Default)]
+pub(super) struct Flag(std::sync::atomic::AtomicBool);
+
+impl Flag {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }
 

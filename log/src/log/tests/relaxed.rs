@@ -93,7 +93,7 @@ fn so_many_records_are_unflushed_at_most() {
     let log = rig.open();
     for at in 0..23 {
         fill(&log, at..at + 1);
-        let durable = log.durability.lock().point.get();
+        let durable = log.durability.lock().point().get();
         assert!(end(&log) - durable < 5, "{durable} of {}", end(&log));
     }
     rig.disk.power_cut(PowerCut::LosesUnsynced);
