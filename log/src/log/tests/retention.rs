@@ -96,7 +96,7 @@ fn a_record_from_the_future_goes_an_hour_after_it_came() {
 #[test]
 fn a_log_that_is_only_compacted_is_closed_in_time_and_never_trimmed() {
     let rig = keeping_an_hour();
-    let config = LogConfig { cleanup: CleanupPolicy::Compact, segment_age: 2 * HOUR, ..rig.config.clone() };
+    let config = LogConfig { cleanup: CleanupPolicy::Compact, segment_age: 2 * HOUR, ..rig.config };
     let rig = Rig { config, ..rig };
     let log = rig.open();
     fill_now(&rig, &log, 0..3);
