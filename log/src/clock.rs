@@ -1,12 +1,20 @@
-//! Wall time behind a seam.
+//! Time behind a seam: the wall clock, which people and daemons set, and a steady one, which nobody sets.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the wall time. Simulation brings its own.
+use rustix::time::{ClockId, clock_gettime};
+
+mod believed;
+
+pub use believed::{BelievedClock, ClockState, LastBelieved};
+
+/// Tells the time. Simulation brings its own.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;
+    /// Milliseconds since some moment. It is never set, and goes on while the machine sleeps.
+    fn steady_ms(&self) -> i64;
 }
 
 /// The clock of this machine.
@@ -20,36 +28,49 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
+
+    fn steady_ms(&self) -> i64 {
+        let since = clock_gettime(ClockId::Boottime);
+        since.tv_sec.saturating_mul(1000).saturating_add(since.tv_nsec / 1_000_000)
+    }
 }
 
 /// A clock that stands until it is moved.
 #[cfg(any(test, feature = "sim"))]
 #[derive(Debug, Default)]
-pub struct ManualClock(std::sync::atomic::AtomicI64);
+pub struct ManualClock {
+    wall_ms: std::sync::atomic::AtomicI64,
+    steady_ms: std::sync::atomic::AtomicI64,
+}
 
 #[cfg(any(test, feature = "sim"))]
 impl ManualClock {
     /// A clock that shows `ms`.
     #[must_use]
     pub fn at(ms: i64) -> Self {
-        Self(std::sync::atomic::AtomicI64::new(ms))
+        Self { wall_ms: std::sync::atomic::AtomicI64::new(ms), ..Self::default() }
     }
 
-    /// Sets it, forward or back.
+    /// Sets the wall clock, forward or back. No time passes.
     pub fn set(&self, ms: i64) {
-        self.0.store(ms, std::sync::atomic::Ordering::Relaxed);
+        self.wall_ms.store(ms, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Moves it.
+    /// Lets time pass.
     pub fn advance(&self, by: std::time::Duration) {
         let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
+        self.wall_ms.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
+        self.steady_ms.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
 #[cfg(any(test, feature = "sim"))]
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.wall_ms.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.steady_ms.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

@@ -38,7 +38,7 @@ mod pace;
 
 #[cfg(any(test, feature = "sim"))]
 pub use clock::ManualClock;
-pub use clock::{Clock, SystemClock};
+pub use clock::{BelievedClock, Clock, ClockState, LastBelieved, SystemClock};
 pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptions};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Bites, Damage, PowerCut, SimDisk};

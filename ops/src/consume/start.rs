@@ -72,6 +72,10 @@ mod tests {
         fn now_ms(&self) -> i64 {
             1_000_000
         }
+
+        fn steady_ms(&self) -> i64 {
+            0
+        }
     }
 
     #[test]
