@@ -10,11 +10,13 @@ use std::time::Duration;
 use millstream_log::{Flusher, RealDisk, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::{LocalMetaStore, MetaError};
+use crate::metadata::believed_time::REMEMBER_EACH;
 use crate::metadata::identity;
 use crate::metadata::topics::RecoverySummary;
 use crate::node::{Node, NodeParts};
@@ -313,12 +315,19 @@ fn recover(node: &Arc<Node>) -> std::io::Result<std::thread::JoinHandle<()>> {
     })
 }
 
-/// Folds what histograms have collected, so that they do not grow between two scrapes.
+/// Folds what histograms have collected, so that they do not grow between two scrapes, and remembers the time.
 async fn upkeep(node: Arc<Node>) {
     let mut each_second = tokio::time::interval(Duration::from_secs(1));
+    let mut remembered: Option<Instant> = None;
     loop {
         each_second.tick().await;
         node.metrics.upkeep();
+        node.metrics.show_clock(node.time.state());
+        if remembered.is_none_or(|at| at.elapsed() >= REMEMBER_EACH) {
+            remembered = Some(Instant::now());
+            let node = Arc::clone(&node);
+            drop(node.control.clone().spawn_blocking(move || node.time.remember()));
+        }
     }
 }
 
@@ -355,6 +364,7 @@ impl Running {
         }
         data_plane.shutdown_timeout(DATA_TIMEOUT);
         control_plane.shutdown_timeout(CONTROL_TIMEOUT);
+        node.time.remember();
         if let Err(error) = node.topics.close() {
             tracing::error!(%error, "not every partition could be closed; the next start checks the logs");
             return;

@@ -2,6 +2,7 @@
 //!
 //! Everything durable here goes through `MetaStore` with compare-and-set; handlers read snapshots.
 
+pub(crate) mod believed_time;
 pub(crate) mod cluster_view;
 pub(crate) mod identity;
 pub(crate) mod producer_ids;

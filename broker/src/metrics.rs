@@ -1,10 +1,11 @@
 //! What Prometheus sees. Handles are resolved once; the request path only increments them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use millstream_log::ClockState;
 use millstream_protocol::ApiKey;
 
 use crate::dispatch::ROUTES;
@@ -40,6 +41,8 @@ pub(crate) struct Metrics {
     partitions: Gauge,
     partitions_failed: Gauge,
     log_bytes: Gauge,
+    clock_held: Gauge,
+    clock_ahead: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -79,6 +82,8 @@ impl Metrics {
             partitions: metrics::gauge!("millstream_partitions"),
             partitions_failed: metrics::gauge!("millstream_partitions_failed"),
             log_bytes: metrics::gauge!("millstream_log_bytes"),
+            clock_held: metrics::gauge!("millstream_clock_held"),
+            clock_ahead: metrics::gauge!("millstream_clock_ahead_seconds"),
         }
     }
 
@@ -123,6 +128,16 @@ impl Metrics {
     /// Histograms keep every sample until this runs: call it about once a second.
     pub(crate) fn upkeep(&self) {
         self.exporter.run_upkeep();
+    }
+
+    /// Whether the wall clock is believed, as of now.
+    pub(crate) fn show_clock(&self, state: ClockState) {
+        let (held, ahead_ms) = match state {
+            ClockState::Believed => (0.0, 0),
+            ClockState::Held { ahead_ms, .. } => (1.0, ahead_ms),
+        };
+        self.clock_held.set(held);
+        self.clock_ahead.set(Duration::from_millis(u64::try_from(ahead_ms).unwrap_or(0)).as_secs_f64());
     }
 
     /// The text that Prometheus scrapes. Gauges of the logs are computed here, not on the append path.
@@ -172,6 +187,15 @@ fn describe() {
     describe_gauge!(
         "millstream_partitions_failed",
         "Partitions that take no writes because a write or flush failed; a restart reopens them."
+    );
+    describe_gauge!(
+        "millstream_clock_held",
+        "1 while the wall clock jumped and is not believed: ages go by the time before."
+    );
+    describe_gauge!(
+        "millstream_clock_ahead_seconds",
+        Unit::Seconds,
+        "How far the wall clock is ahead of the time by which ages go."
     );
     describe_gauge!("millstream_log_bytes", Unit::Bytes, "Bytes of all segment files.");
 }

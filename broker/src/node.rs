@@ -11,6 +11,7 @@ use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
 use crate::machine::{Control, Machine};
 use crate::meta_store::{MetaError, MetaStore};
+use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
 use crate::metadata::identity::Identity;
 use crate::metadata::producer_ids::ProducerIds;
@@ -21,7 +22,10 @@ use crate::settings::BrokerSettings;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) settings: BrokerSettings,
+    /// The wall clock, which stamps records.
     pub(crate) clock: Arc<dyn Clock>,
+    /// The clock of the logs, by which ages are judged.
+    pub(crate) time: BelievedTime,
     pub(crate) view: Box<dyn ClusterView>,
     pub(crate) topics: Topics,
     pub(crate) producer_ids: ProducerIds,
@@ -56,6 +60,8 @@ impl Node {
             tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
         }
         let clock = Arc::clone(&machine.clock);
+        let time = BelievedTime::new(Arc::clone(&store), Arc::clone(&clock), settings.clock_hold)?;
+        let machine = Machine { clock: time.clock(), ..machine };
         let logs =
             LogSource { machine, folder: topics, leader_epoch: identity.leader_epoch, clean: identity.clean };
         let topics = Topics::load(Arc::clone(&store), logs, &settings.topic_defaults)?;
@@ -66,6 +72,7 @@ impl Node {
         };
         Ok(Self {
             clock,
+            time,
             view: Box::new(view),
             topics,
             producer_ids: ProducerIds::new(store),

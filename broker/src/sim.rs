@@ -156,6 +156,7 @@ impl SimBroker {
             }
         }
         while self.flusher.step() {}
+        self.node.time.remember();
         let closed = self.node.topics.close().is_ok();
         closed && data_dir::mark_clean(&self.own_disk, Path::new(FOLDER)).is_ok()
     }

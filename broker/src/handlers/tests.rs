@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -25,6 +26,7 @@ use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
+use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::tests::TwoNodes;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
 use crate::metadata::producer_ids::ProducerIds;
@@ -78,9 +80,11 @@ impl Cluster {
             clean: CleanStart::Yes,
         };
         let topics = Topics::load(store.clone(), logs, &settings.topic_defaults).unwrap();
+        let time = BelievedTime::new(store.clone(), Arc::new(SystemClock), Duration::ZERO).unwrap();
         let (stop, stopping) = watch::channel(false);
         let node = Node {
             clock: Arc::new(SystemClock),
+            time,
             view,
             topics,
             producer_ids: ProducerIds::new(store),

@@ -33,6 +33,8 @@ pub(crate) struct BrokerSettings {
     pub(crate) fetch_bytes_max: usize,
     pub(crate) fetch_session_slots: usize,
     pub(crate) flusher_threads: usize,
+    /// How long a wall clock that jumped is not believed.
+    pub(crate) clock_hold: Duration,
     /// Threads of the data plane; 0: one for each processor.
     pub(crate) data_threads: usize,
     pub(crate) advertised: Option<(String, u16)>,
@@ -70,6 +72,7 @@ impl BrokerSettings {
             idle_after: millis(&written, "connections.max.idle.ms"),
             fetch_bytes_max: size(&written, "fetch.max.bytes"),
             fetch_session_slots: size(&written, "max.incremental.fetch.session.cache.slots"),
+            clock_hold: millis(&written, "log.retention.clock.hold.ms"),
             flusher_threads: size(&written, "log.flusher.threads"),
             data_threads: size(&written, "num.network.threads"),
             advertised: parse_address(in_force(&written, "advertised.listeners")),

@@ -153,6 +153,12 @@ pub static REGISTRY: &[Knob] = &[
         "-1",
         "The size of a partition beyond which its oldest segments are deleted, as long as the others hold at least this much. -1: no limit.",
     ),
+    broker(
+        "log.retention.clock.hold.ms",
+        Kind::Long { min: 0, max: i64::MAX / 1_000_000 },
+        "86400000",
+        "How long a wall clock that jumped ahead is not believed: until then ages go by the time before the jump, so that a wrong clock deletes nothing. At a start a clock counts as jumped if it is more than ten minutes ahead of when this broker was last alive. 0: it is always believed.",
+    ),
     topic(
         "log.retention.ms",
         "retention.ms",
