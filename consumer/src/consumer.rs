@@ -66,6 +66,9 @@ pub struct TopicPartitionOffset {
     pub offset: i64,
 }
 
+/// An offset of each partition, or why not.
+type Offsets = Result<Vec<TopicPartitionOffset>, ConsumeError>;
+
 impl Consumer {
     /// Starts with a client; the consumer shares its metadata and opens connections of its own.
     pub fn builder(client: Client) -> ConsumerBuilder {
@@ -184,29 +187,40 @@ impl Consumer {
     ///
     /// # Errors
     /// That a broker cannot be asked.
-    pub async fn end_offsets(&self) -> Result<Vec<TopicPartitionOffset>, ConsumeError> {
-        self.offsets(OffsetAt::Latest).await
+    pub fn end_offsets(&self) -> impl Future<Output = Offsets> + Send + use<> {
+        self.offsets(OffsetAt::Latest)
     }
 
     /// Where each assigned partition begins now.
     ///
     /// # Errors
     /// That a broker cannot be asked.
-    pub async fn beginning_offsets(&self) -> Result<Vec<TopicPartitionOffset>, ConsumeError> {
-        self.offsets(OffsetAt::Earliest).await
+    pub fn beginning_offsets(&self) -> impl Future<Output = Offsets> + Send + use<> {
+        self.offsets(OffsetAt::Earliest)
     }
 
-    async fn offsets(&self, at: OffsetAt) -> Result<Vec<TopicPartitionOffset>, ConsumeError> {
-        let mut found = BTreeMap::new();
-        for (topic, places) in self.by_topic(|_| true) {
-            let wanted: Vec<_> = places.iter().map(|place| (self.partitions[*place].index, at)).collect();
-            let listed = self.client.admin().list_offsets(&topic, &wanted).await?;
-            for (place, listed) in places.into_iter().zip(listed) {
-                let (partition, offset) = (listed.partition, listed.offset.unwrap_or_default());
-                found.insert(place, TopicPartitionOffset { topic: topic.clone(), partition, offset });
+    /// The future borrows nothing: a consumer can be sent to another thread but not shared, so one that held it would keep
+    /// whoever awaits it from being spawned.
+    fn offsets(&self, at: OffsetAt) -> impl Future<Output = Offsets> + Send + use<> {
+        let admin = self.client.admin();
+        let of = |place: &Place| (*place, self.partitions[*place].index);
+        let topics: Vec<(KStr, Vec<(Place, i32)>)> = self
+            .by_topic(|_| true)
+            .into_iter()
+            .map(|(topic, places)| (topic, places.iter().map(of).collect()))
+            .collect();
+        async move {
+            let mut found = BTreeMap::new();
+            for (topic, places) in topics {
+                let wanted: Vec<_> = places.iter().map(|(_, partition)| (*partition, at)).collect();
+                let listed = admin.list_offsets(&topic, &wanted).await?;
+                for ((place, _), listed) in places.into_iter().zip(listed) {
+                    let (partition, offset) = (listed.partition, listed.offset.unwrap_or_default());
+                    found.insert(place, TopicPartitionOffset { topic: topic.clone(), partition, offset });
+                }
             }
+            Ok(found.into_values().collect())
         }
-        Ok(found.into_values().collect())
     }
 
     /// Finds out where to start, and where to stop if that is wanted.

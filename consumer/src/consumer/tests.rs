@@ -306,3 +306,12 @@ fn a_record_that_is_detached_keeps_nothing_else_in_memory() {
     drop(record);
     assert!(frame.is_unique());
 }
+
+#[test]
+fn everything_that_is_awaited_can_run_in_a_spawned_task() {
+    fn spawnable<T: Send>(_: fn(&mut Consumer) -> T) {}
+    fn builds<T: Send>(_: fn(ConsumerBuilder) -> T) {}
+    builds(|builder| builder.build());
+    spawnable(|consumer| consumer.end_offsets());
+    spawnable(|consumer| consumer.beginning_offsets());
+}
