@@ -3,3 +3,4 @@
 pub mod any_message;
 pub mod codec;
 pub mod history;
+pub mod proof;

@@ -1,0 +1,127 @@
+//! Proofs on the real binary: each does harm, shows that the harm was done, and judges what clients saw.
+//!
+//! A proof prints what it does as it goes and ends with one line that has its figure. Where the harm did not happen the run is
+//! invalid, which is a failure: it proves nothing. In reading order: `broker` (the process that is harmed), `wire` (a client
+//! that hides nothing), `payload` and `recorder` (what is sent, what is noted), `load` (clients of ours), then the proofs.
+
+mod broker;
+mod load;
+mod payload;
+mod recorder;
+mod wire;
+
+mod checker;
+mod kill;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// One proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Proof {
+    /// The judge of histories names every planted anomaly and finds nothing in clean histories
+    Checker,
+    /// SIGKILL under load: nothing acknowledged is lost, doubled or moved
+    Kill,
+    /// Every proof, one after the other
+    All,
+}
+
+/// What all proofs are told.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The binary to harm
+    #[arg(long, global = true, value_name = "FILE", default_value = "target/release/millstream")]
+    pub broker: PathBuf,
+    /// Take as long as a soak may, instead of less than a minute
+    #[arg(long, global = true)]
+    pub long: bool,
+    /// Repeats what was drawn in an earlier run, as far as processes can be repeated
+    #[arg(long, global = true)]
+    pub seed: Option<u64>,
+    /// Where folders of brokers are made
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub folder: PathBuf,
+}
+
+impl Options {
+    /// The seed that was given, or a new one.
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or_else(rand::random)
+    }
+
+    /// One of two numbers, by the length of the run.
+    fn either<T>(&self, short: T, long: T) -> T {
+        if self.long { long } else { short }
+    }
+}
+
+/// Why a run proved nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What was to be proven is not so.
+    #[error("FAILED: {0}")]
+    Broken(String),
+    /// The harm did not happen.
+    #[error("INVALID: {0}")]
+    Invalid(String),
+    /// It cannot be done on this machine.
+    #[error("SKIPPED: {0}")]
+    Skipped(String),
+    /// The harness could not go on.
+    #[error("the harness failed: {0:#}")]
+    Harness(#[from] anyhow::Error),
+}
+
+/// The figure of a proof.
+type Proven = Result<String, Failure>;
+
+impl Proof {
+    const EACH: [Self; 2] = [Self::Checker, Self::Kill];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Checker => "checker",
+            Self::Kill => "kill",
+            Self::All => "all",
+        }
+    }
+
+    /// Runs it and prints its figure last.
+    ///
+    /// # Errors
+    /// Why it proved nothing.
+    pub fn run(self, options: &Options) -> Result<(), Failure> {
+        let proven = match self {
+            Self::Checker => checker::run(options),
+            Self::Kill => kill::run(options),
+            Self::All => return all(options),
+        };
+        say(&format!("{}: {}", self.name(), proven?));
+        Ok(())
+    }
+}
+
+/// Runs each, whatever becomes of the others; a proof that this machine does not allow is no failure.
+fn all(options: &Options) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    for proof in Proof::EACH {
+        match proof.run(options) {
+            Ok(()) => {}
+            Err(Failure::Skipped(reason)) => say(&format!("{}: SKIPPED: {reason}", proof.name())),
+            Err(failure) => {
+                say(&format!("{}: {failure}", proof.name()));
+                wrong.push(proof.name());
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Broken(wrong.join(", "))) }
+}
+
+/// Prints a line. Nobody reading it is no reason not to prove.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+}

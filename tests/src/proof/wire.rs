@@ -1,0 +1,184 @@
+//! A client that hides nothing: one connection, one request at a time, no retries.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_log::{Clock as _, SystemClock};
+use millstream_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use millstream_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use millstream_protocol::messages::{CreateTopicsRequest, FetchRequest, ProduceRequest};
+use millstream_protocol::records::{BatchBuilder, Compression, NewRecord, batches, records};
+use millstream_protocol::{Chunk, ErrorCode, KStr, Request, decode_response, encode_request};
+
+use super::payload;
+use crate::history::{Key, Polled, Value};
+
+/// Longer than any answer takes; it is cut off then.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    last_id: i32,
+}
+
+/// Where a batch goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    pub(super) acks: i16,
+}
+
+/// What was said about a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) code: ErrorCode,
+    pub(super) base_offset: i64,
+    pub(super) message: Option<String>,
+}
+
+/// What was read.
+#[derive(Debug, Clone)]
+pub(super) struct Fetched {
+    pub(super) code: ErrorCode,
+    pub(super) high_watermark: i64,
+    pub(super) records: Vec<Polled>,
+}
+
+impl Wire {
+    pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, last_id: 0 })
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) fn call<R: Request>(&mut self, version: i16, request: &R) -> io::Result<R::Response> {
+        self.last_id += 1;
+        let wrong =
+            |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let chunks =
+            encode_request(version, self.last_id, Some("proof"), request).map_err(|error| wrong(&error))?;
+        let frame: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.into_bytes().to_vec()).collect();
+        self.stream.write_all(&frame)?;
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut frame)?;
+        let (_, response) =
+            decode_response::<R>(&Bytes::from(frame), version).map_err(|error| wrong(&error))?;
+        Ok(response)
+    }
+
+    pub(super) fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> io::Result<()> {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: KStr::from(*name),
+            value: Some(KStr::from(*value)),
+        });
+        let topic = CreatableTopic {
+            name: KStr::from(name),
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, ..Default::default() };
+        let created = self.call(7, &request)?.topics.into_iter().next();
+        match created {
+            Some(topic) if topic.error_code == 0 => Ok(()),
+            other => Err(io::Error::other(format!("topic {name} was not created: {other:?}"))),
+        }
+    }
+
+    /// Sends one batch. An error means that nobody knows whether it was written.
+    pub(super) fn produce(&mut self, to: Target<'_>, batch: Bytes) -> io::Result<Answer> {
+        let data = PartitionProduceData { index: to.partition, records: Some(Chunk::Bytes(batch)) };
+        let topic =
+            TopicProduceData { name: KStr::from(to.topic), partition_data: vec![data], ..Default::default() };
+        let request = ProduceRequest {
+            acks: to.acks,
+            timeout_ms: 10_000,
+            topic_data: vec![topic],
+            ..Default::default()
+        };
+        let response = self.call(9, &request)?;
+        let mut answers = response.responses.into_iter().flat_map(|topic| topic.partition_responses);
+        let answer = answers.next().ok_or_else(|| io::Error::other("an answer without a partition"))?;
+        Ok(Answer {
+            code: known(answer.error_code),
+            base_offset: answer.base_offset,
+            message: answer.error_message.map(|message| message.to_string()),
+        })
+    }
+
+    /// Reads from an offset, with whatever is there at once.
+    pub(super) fn fetch(&mut self, topic: &str, key: Key, offset: i64) -> io::Result<Fetched> {
+        let partition = FetchPartition {
+            partition: key as i32,
+            fetch_offset: offset,
+            partition_max_bytes: 4 << 20,
+            ..Default::default()
+        };
+        let topic =
+            FetchTopic { topic: KStr::from(topic), partitions: vec![partition], ..Default::default() };
+        let request = FetchRequest {
+            max_wait_ms: 0,
+            min_bytes: 1,
+            max_bytes: 4 << 20,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let response = self.call(12, &request)?;
+        let mut data = response.responses.into_iter().flat_map(|topic| topic.partitions);
+        let data = data.next().ok_or_else(|| io::Error::other("an answer without a partition"))?;
+        let mut fetched = Fetched {
+            code: known(data.error_code),
+            high_watermark: data.high_watermark,
+            records: Vec::new(),
+        };
+        let wrong =
+            |error| io::Error::new(io::ErrorKind::InvalidData, format!("a batch that is none: {error}"));
+        for batch in batches(data.records.map(Chunk::into_bytes).unwrap_or_default()) {
+            for record in records(&batch.map_err(wrong)?, 64 << 20).map_err(wrong)? {
+                let record = record.map_err(wrong)?;
+                let (name, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+                if record.offset >= offset {
+                    fetched.records.push(polled(key, record.offset, &name, &value));
+                }
+            }
+        }
+        Ok(fetched)
+    }
+}
+
+/// A record that was read, as the history notes it.
+pub(super) fn polled(key: Key, offset: i64, name: &[u8], value: &[u8]) -> Polled {
+    Polled { key, offset, value: payload::value_of(value), crc: payload::crc(name, value) }
+}
+
+/// A batch of the records that say this.
+pub(super) fn batch(values: &[Value]) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for value in values {
+        let (key, value) = payload::record(*value);
+        let timestamp = SystemClock.now_ms();
+        builder.append(&NewRecord { timestamp, key: Some(&key), value: Some(&value), headers: &[] });
+    }
+    builder.build()
+}
+
+fn known(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
