@@ -47,11 +47,11 @@ pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
     Acks, Append, AppendError, Appended, DeleteRecordsError, Done, Failure, FailureKind, FirstBatch,
-    FlushError, Leadership, Log, OpenError, ReadError, ReadFrom, ReadSlice, ReopenError, RetentionError,
-    StorageFacts, Trimmed,
+    FlushError, Leadership, Log, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice, ReopenError,
+    RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
 pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};
 pub use retention::NextDeletion;
-pub use segment::TimestampedOffset;
+pub use segment::{DamageCause, TimestampedOffset};
 pub use tail::{Offsets, Parked};

@@ -24,6 +24,7 @@ use crate::config::{LogConfig, OpenOptions};
 use crate::disk::Disk;
 use crate::flusher::{Flush, Flusher};
 use crate::ids::{LeaderEpoch, Offset};
+use crate::partition::SharedEpochs;
 use crate::recovery::{Recovered, Recovery, UnsyncedNames, recover};
 use crate::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::segment_list::SegmentList;
@@ -36,6 +37,7 @@ mod failure;
 mod reading;
 mod reopening;
 mod retention;
+mod scrubbing;
 mod writing;
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub use failure::{Failure, FailureKind};
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use reopening::ReopenError;
 pub use retention::{StorageFacts, Trimmed};
+pub use scrubbing::{QuarantinedRange, ScrubFrom, ScrubReport};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
 use writing::{Queued, Writer, WriterState};
 
@@ -61,6 +64,8 @@ pub struct Log {
     queue: Combiner<Queued>,
     writer: Mutex<Writer>,
     segments: SegmentList<Segment>,
+    /// Who led when: what readers hold batches against.
+    epochs: Arc<SharedEpochs>,
     tail: Arc<Tail>,
     durability: Mutex<Durability>,
     flushing: Mutex<()>,
@@ -104,7 +109,9 @@ impl Log {
             log_end: partition.log_end(),
         };
         let active = Arc::clone(segments.last().expect("recovery leaves at least one segment"));
-        let writer = Writer::new(WriterState { partition, active, active_since_ms, cleaned_to });
+        let epochs = Arc::<SharedEpochs>::default();
+        let state = WriterState { partition, active, active_since_ms, cleaned_to };
+        let writer = Writer::new(state, Arc::clone(&epochs));
         let OpenOptions { disk, clock, flusher, mut config, .. } = options;
         unsynced.made_in.iter().for_each(|dir| flusher.forget(dir));
         config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
@@ -117,6 +124,7 @@ impl Log {
             queue: Combiner::new(),
             writer: Mutex::new(writer),
             segments: SegmentList::new(segments),
+            epochs,
             tail: Arc::new(Tail::new(offsets)),
             durability: Mutex::new(Durability::at(durable, saved)),
             flushing: Mutex::new(()),

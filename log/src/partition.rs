@@ -15,7 +15,7 @@ mod producers;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use epochs::{EpochHistory, EpochStart};
+pub(crate) use epochs::{EpochHistory, EpochStart, SharedEpochs};
 pub(crate) use producers::{BatchMemo, Producer, Producers};
 
 /// No time: what Kafka says where there is none.

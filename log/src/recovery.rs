@@ -378,7 +378,7 @@ impl Walk<'_> {
             return Ok(());
         }
         if !segment.index().files_are_whole(&segment).map_err(self.failed("look at the indexes in"))? {
-            let started_over = segment.index().start_over(&segment);
+            let started_over = segment.index().start_over(&segment, self.partition.epochs());
             if let Err(error) = started_over {
                 tracing::warn!(dir = %self.dir.display(), ?error, "an index could not be rebuilt");
             }

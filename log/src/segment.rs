@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_protocol::records::BatchHeader;
 
-use crate::disk::{Disk, DiskFile, IfMissing, Patience};
+use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::Offset;
 use crate::partition::NO_TIMESTAMP;
 use crate::segment_list::Based;
@@ -25,25 +25,26 @@ use crate::sync::atomic::{AtomicI64, AtomicU64};
 
 mod index;
 mod names;
+mod prove;
 mod recent;
+mod serving;
 mod times;
+mod trust;
 mod walk;
+mod window;
 
-use index::OffsetEntry;
 pub(crate) use index::{IndexMark, OFFSET_ENTRY_BYTES, SegmentIndex, TimeMark};
 pub(crate) use names::{FileKind, FileName};
+pub use prove::DamageCause;
+pub(crate) use prove::{Damage, Piece};
 use recent::Recent;
+pub(crate) use serving::{PROVE_AHEAD, PROVE_AHEAD_MIN, Slice, Wanted};
 pub use times::TimestampedOffset;
+use trust::Trust;
 pub(crate) use walk::{HeaderWalk, WalkError};
 
 /// No segment is larger: positions are 31 bits in the index.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-
-/// A slice that begins so near to the end of the active segment is taken to be in memory.
-const HOT_BYTES: u64 = 32 << 20;
-
-/// Half of such a batch is more work to send for nothing than to look up where it begins.
-const CUT_BYTES_MIN: u64 = 32 << 10;
 
 /// Where a batch lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,28 +90,6 @@ impl Past {
     pub(crate) const NONE: Self = Self { is_compacted: false, appended_ms: NO_TIMESTAMP };
 }
 
-/// What a reader wants of a segment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) from: Offset,
-    /// Nothing at or beyond this offset is returned.
-    pub(crate) below: Offset,
-    pub(crate) max_bytes: usize,
-    /// Whether the first batch may exceed `max_bytes`.
-    pub(crate) whole_first: bool,
-    /// Whether finding it may wait for the device.
-    pub(crate) patience: Patience,
-}
-
-/// A range of a segment's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slice {
-    pub(crate) position: u64,
-    pub(crate) bytes: usize,
-    /// It was written so recently that it is in memory.
-    pub(crate) recent: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Segment {
     base: Offset,
@@ -123,6 +102,8 @@ pub(crate) struct Segment {
     /// The batches that were appended last.
     recent: OnceLock<Box<Recent>>,
     index: SegmentIndex,
+    /// Which bytes were verified and which are damaged.
+    trust: Trust,
     is_compacted: bool,
     /// When a batch was appended last, by our clock; -1 if none was.
     appended_ms: AtomicI64,
@@ -151,6 +132,7 @@ impl Segment {
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
             index,
+            trust: Trust::default(),
             is_compacted: Past::NONE.is_compacted,
             appended_ms: AtomicI64::new(Past::NONE.appended_ms),
         };
@@ -224,7 +206,12 @@ impl Segment {
 
     /// Whether a batch that ends at `last` still has an offset that the index can hold.
     pub(crate) fn can_index(&self, last: Offset) -> bool {
-        last.get() - self.base.get() <= i64::from(i32::MAX)
+        last < self.index_end()
+    }
+
+    /// The first offset that the index cannot hold.
+    pub(crate) fn index_end(&self) -> Offset {
+        self.base.advance(i64::from(i32::MAX) + 1)
     }
 
     /// Writes batches at the end and shows them to readers that may see their offsets. Only the writer
@@ -264,173 +251,6 @@ impl Segment {
             .expect("within 31 bits of the base: the writer rolls before")
     }
 
-    /// Finds what a reader may have. `None` if the segment holds nothing from `wanted.from` on.
-    pub(crate) fn slice(&self, wanted: Wanted) -> Result<Option<Slice>, WalkError> {
-        let extent = self.extent();
-        let limit = match wanted.below >= extent.end {
-            true => extent.bytes,
-            false => {
-                let behind = self.locate(wanted.below, extent.bytes, wanted.patience)?;
-                behind.map_or(extent.bytes, |found| found.position)
-            }
-        };
-        let Some(first) = self.locate(wanted.from, extent.bytes, wanted.patience)? else { return Ok(None) };
-        if first.position >= limit {
-            return Ok(None);
-        }
-        let whole = limit - first.position;
-        let max = wanted.max_bytes as u64;
-        let first_bytes = first.bytes.min(whole);
-        let bytes = if whole <= max {
-            whole
-        } else if first_bytes <= max {
-            // A cut batch at the end is legal, but it is sent for nothing.
-            let end = first.position + max;
-            self.boundary(&first, end, wanted.patience).unwrap_or(end) - first.position
-        } else if wanted.whole_first {
-            first_bytes
-        } else {
-            0
-        };
-        let bytes = usize::try_from(bytes).expect("a segment fits in memory");
-        Ok(Some(Slice { position: first.position, bytes, recent: first.recent }))
-    }
-
-    /// The last beginning of a batch at or below `end` and behind `first`, where that costs less than to send
-    /// a part of a batch.
-    fn boundary(&self, first: &Found, end: u64, patience: Patience) -> Option<u64> {
-        let behind_first = first.position + first.bytes;
-        let recent = self.recent.get().and_then(|recent| recent.boundary_at_or_below(end));
-        if let Some(at) = recent.filter(|at| *at >= behind_first) {
-            return Some(at);
-        }
-        let patience = (first.bytes >= CUT_BYTES_MIN).then_some(patience);
-        // Whatever is wrong with the index, a slice without it is right.
-        let at = self.index.boundary(self, end, patience).ok().flatten();
-        at.filter(|at| *at >= behind_first)
-    }
-
-    /// The first batch that ends at or behind `offset`.
-    fn locate(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, WalkError> {
-        let target = u32::try_from((offset.get() - self.base.get()).max(0)).unwrap_or(u32::MAX);
-        if let Some(found) = self.recent.get().and_then(|recent| recent.holding(target)) {
-            // The newest batch has no successor: it ends where the segment does.
-            if found.position >= end {
-                return Ok(None);
-            }
-            let bytes = found.next.unwrap_or(end).min(end) - found.position;
-            if found.next.is_some() || offset < self.extent().end {
-                return Ok(Some(Found { position: found.position, bytes, recent: true }));
-            }
-            return Ok(None);
-        }
-        match self.search(offset, end, patience) {
-            Err(SearchError::IndexIsWrong) if patience == Patience::Never => {
-                Err(WalkError::Io(io::ErrorKind::WouldBlock.into()))
-            }
-            Err(SearchError::IndexIsWrong) => {
-                self.index.rebuild(self)?;
-                self.search(offset, end, patience).or_else(|error| match error {
-                    SearchError::Walk(error) => Err(error),
-                    SearchError::IndexIsWrong => self.walk_to(offset, 0, end),
-                })
-            }
-            Err(SearchError::Walk(error)) => Err(error),
-            Ok(found) => Ok(found),
-        }
-    }
-
-    /// Looks up the index and walks from there, and notices when the index does not fit the log.
-    fn search(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, SearchError> {
-        let around = self.index.around(self, offset, patience)?;
-        let entry = around.at_or_below;
-        let start = entry.map_or(0, |entry| u64::from(entry.position));
-        if let Some(next) = around.next
-            && u64::from(next.position).saturating_sub(start) >= 2 * self.index.interval()
-            && let Some(found) = self.at_entry(next, offset, end, patience)?
-        {
-            return Ok(Some(found));
-        }
-        let mut walk = HeaderWalk::new(&**self.file()?, start..end).with(patience);
-        let mut at_entry = entry;
-        loop {
-            let (position, header) = match walk.next() {
-                Ok(Some(batch)) => batch,
-                // An entry that points behind the last batch.
-                Ok(None) if at_entry.is_some() => return Err(SearchError::IndexIsWrong),
-                Ok(None) => return Ok(None),
-                // An entry that points between batches looks like damage of the log.
-                Err(WalkError::Corrupt { position }) if entry.is_some() && position == start => {
-                    return Err(SearchError::IndexIsWrong);
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let last = Offset::new(header.last_offset());
-            if at_entry.take().is_some_and(|entry| self.relative_or_max(last) != entry.offset) {
-                return Err(SearchError::IndexIsWrong);
-            }
-            if last >= offset {
-                let bytes = header.size_in_bytes() as u64;
-                return Ok(Some(Found { position, bytes, recent: self.is_hot(position, end) }));
-            }
-            if position - start > self.index.interval() && self.index.may_be_rebuilt() {
-                return Err(SearchError::IndexIsWrong);
-            }
-        }
-    }
-
-    /// Where batches are large each has an entry, and the one behind `offset` is its own.
-    fn at_entry(
-        &self,
-        entry: OffsetEntry,
-        offset: Offset,
-        end: u64,
-        patience: Patience,
-    ) -> Result<Option<Found>, WalkError> {
-        let file = &**self.file()?;
-        let batch = match HeaderWalk::new(file, u64::from(entry.position)..end).with(patience).next() {
-            Ok(batch) => batch,
-            // The walk from the entry before will tell what is wrong.
-            Err(WalkError::Corrupt { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        let holds = |header: &BatchHeader| {
-            (header.base_offset..=header.last_offset()).contains(&offset.get())
-                && self.relative_or_max(Offset::new(header.last_offset())) == entry.offset
-        };
-        Ok(batch.filter(|(_, header)| holds(header)).map(|(position, header)| Found {
-            position,
-            bytes: header.size_in_bytes() as u64,
-            recent: self.is_hot(position, end),
-        }))
-    }
-
-    /// Whether what lies at `position` was in memory a moment ago.
-    fn is_hot(&self, position: u64, end: u64) -> bool {
-        let since = self.recent.get().map(|recent| recent.since);
-        since.is_some_and(|since| position >= since && end - position <= HOT_BYTES)
-    }
-
-    fn relative_or_max(&self, offset: Offset) -> u32 {
-        u32::try_from(offset.get() - self.base.get()).unwrap_or(u32::MAX)
-    }
-
-    fn walk_to(&self, offset: Offset, start: u64, end: u64) -> Result<Option<Found>, WalkError> {
-        let mut walk = HeaderWalk::new(&**self.file()?, start..end);
-        while let Some((position, header)) = walk.next()? {
-            if header.last_offset() >= offset.get() {
-                return Ok(Some(Found { position, bytes: header.size_in_bytes() as u64, recent: false }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Where the first batch that ends at or behind `offset` lies; the end of the segment if there is none.
-    pub(crate) fn position_of(&self, offset: Offset) -> Result<u64, WalkError> {
-        let extent = self.extent();
-        Ok(self.locate(offset, extent.bytes, Patience::Waits)?.map_or(extent.bytes, |found| found.position))
-    }
-
     /// Makes the batches durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file()?.sync_data()
@@ -452,30 +272,5 @@ impl Segment {
             }
         }
         Ok(())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    position: u64,
-    bytes: u64,
-    recent: bool,
-}
-
-#[derive(Debug)]
-enum SearchError {
-    IndexIsWrong,
-    Walk(WalkError),
-}
-
-impl From<WalkError> for SearchError {
-    fn from(error: WalkError) -> Self {
-        Self::Walk(error)
-    }
-}
-
-impl From<io::Error> for SearchError {
-    fn from(error: io::Error) -> Self {
-        Self::Walk(error.into())
     }
 }

@@ -38,7 +38,7 @@ mod rewrite;
 mod varint;
 mod walk;
 
-pub use batch::{BatchHeader, BatchView, HEADER_BYTES, TimestampType};
+pub use batch::{BatchHeader, BatchView, CRC_COVERS_FROM, HEADER_BYTES, TimestampType};
 pub use builder::{BatchBuilder, NewRecord};
 pub use compression::{Compression, UnknownCompressionName};
 pub use error::{BatchError, RecordFlaw};
@@ -50,4 +50,43 @@ pub use walk::{Validated, validate};
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
+}
+
+/// The same checksum of bytes that come in pieces: a batch may be larger than what one wants to hold.
+#[derive(Debug)]
+pub struct Crc32c(crc_fast::Digest);
+
+impl Default for Crc32c {
+    fn default() -> Self {
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
+    }
+}
+
+impl Crc32c {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of all pieces.
+    #[must_use]
+    pub fn finish(&self) -> u32 {
+        u32::try_from(self.0.finalize()).expect("a checksum of 32 bits")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_of_pieces_is_that_of_the_whole() {
+        let bytes: Vec<u8> = (0..10_000u32).map(|at| at.to_le_bytes()[0]).collect();
+        for cut in [0, 1, 61, 4096, 10_000] {
+            let mut pieces = Crc32c::default();
+            pieces.update(&bytes[..cut]);
+            pieces.update(&bytes[cut..]);
+            assert_eq!(pieces.finish(), crc32c(&bytes), "cut at {cut}");
+        }
+    }
 }

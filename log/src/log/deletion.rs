@@ -113,7 +113,8 @@ impl Log {
                 segment.remove().and_then(|()| self.disk.sync_dir(&self.dir)).map_err(failed)?;
                 continue;
             }
-            let position = segment.position_of(to).map_err(|error| failed(io::Error::other(error)))?;
+            let position = segment.position_of(to, &self.epochs.get());
+            let position = position.map_err(|error| failed(io::Error::other(error)))?;
             segment.cut(position).map_err(failed)?;
             break;
         }

@@ -80,6 +80,12 @@ impl Durability {
 }
 
 impl Log {
+    /// Everything below it is on disk, and was before a power cut.
+    #[must_use]
+    pub fn durable_point(&self) -> Offset {
+        self.durability.lock().point
+    }
+
     /// `Err` once the log has failed or is closed.
     pub(super) fn takes_writes(&self) -> Result<(), FlushError> {
         self.has_not_failed()?;

@@ -93,9 +93,10 @@ pub enum ReadError {
         /// What the log holds.
         held: Range<Offset>,
     },
-    /// The bytes on disk are not a batch.
+    /// The bytes on disk are not the batches that were written there. All others can be read.
     #[error(
-        "the bytes at position {position} of {file} are not a record batch; offset {offset} cannot be read"
+        "offset {offset} cannot be read: what lies at position {position} of {file} is not what was written \
+         there; offsets {} to {} are damaged, all others can be read", lost.start, lost.end
     )]
     Corrupt {
         /// The offset asked for.
@@ -104,6 +105,8 @@ pub enum ReadError {
         file: PathBuf,
         /// Where in it.
         position: u64,
+        /// All offsets of the damaged range; reading goes on at its end.
+        lost: Range<Offset>,
     },
     /// The system refused to read.
     #[error("the log cannot be read: {0}")]

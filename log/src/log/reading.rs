@@ -10,7 +10,10 @@ use millstream_protocol::{Chunk, FileSlice};
 use super::{Log, ReadError};
 use crate::disk::{DiskFile, Patience};
 use crate::ids::Offset;
-use crate::segment::{FileKind, Segment, Slice, TimestampedOffset, WalkError, Wanted};
+use crate::partition::SharedEpochs;
+use crate::segment::{
+    Damage, DamageCause, FileKind, FileName, Segment, Slice, TimestampedOffset, WalkError, Wanted,
+};
 use crate::segment_list::Based;
 
 /// Whether the first batch may exceed the size asked for.
@@ -41,7 +44,18 @@ pub struct ReadSlice {
     /// Their length.
     pub bytes: usize,
     /// Where they come from, if they may have left memory.
-    cold: Option<(Arc<dyn DiskFile>, u64)>,
+    cold: Option<Cold>,
+}
+
+/// Where a slice lies, so that it can be looked at again.
+#[derive(Debug)]
+struct Cold {
+    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
+    epochs: Arc<SharedEpochs>,
+    slice: Slice,
+    /// What it was found by.
+    from: Offset,
 }
 
 impl ReadSlice {
@@ -50,15 +64,21 @@ impl ReadSlice {
     /// Whether sending it will, as far as can be told, not wait for the device.
     #[must_use]
     pub fn is_resident(&self) -> bool {
-        self.cold.as_ref().is_none_or(|(file, position)| file.is_resident(*position, self.bytes))
+        self.cold.as_ref().is_none_or(|cold| cold.file.is_resident(cold.slice.position, self.bytes))
     }
 
-    /// Brings it into memory. Blocks on the disk.
+    /// Brings it into memory, and verifies it again: what comes from the device now need not be what came
+    /// from there before. Blocks on the disk.
     ///
     /// # Errors
-    /// When the device cannot read it.
+    /// When the device cannot read it, or it is damaged.
     pub fn bring_in(&self) -> io::Result<()> {
-        self.cold.as_ref().map_or(Ok(()), |(file, position)| file.bring_in(*position, self.bytes))
+        let Some(Cold { segment, file, epochs, slice, from }) = &self.cold else { return Ok(()) };
+        file.bring_in(slice.position, self.bytes)?;
+        segment.prove_again(*slice, *from, &epochs.get()).map_err(|error| match error {
+            WalkError::Io(error) => error,
+            damaged @ (WalkError::Corrupt { .. } | WalkError::Damaged(_)) => io::Error::other(damaged),
+        })
     }
 }
 
@@ -106,23 +126,74 @@ impl Log {
             whole_first: from.first_batch == FirstBatch::Whole,
             patience,
         };
-        let mut segment = self.segments.holding(from.offset);
-        while let Some(here) = segment {
-            match here.slice(wanted) {
+        // What lies before the first segment, or between two, is lost.
+        let Some(mut here) = self.segments.holding(from.offset) else {
+            return Err(self.missing(from.offset, offsets.log_start));
+        };
+        loop {
+            match here.slice(wanted, &self.epochs) {
                 Ok(Some(slice)) => {
-                    return read_slice(&here, slice).map_err(|error| self.explain(error, from.offset, &here));
+                    let found = self.read_slice(&here, slice, from.offset);
+                    return found.map_err(|error| self.explain(error.into(), from.offset, &here));
                 }
-                // A hole, or the end of the segment.
-                Ok(None) => segment = self.segments.beyond(here.base()),
+                Ok(None) => {}
                 Err(error) => return Err(self.explain(error, from.offset, &here)),
             }
+            let end = here.extent().end;
+            here = match self.segments.beyond(here.base()) {
+                // The end of the log, or of what may be seen.
+                // Its segment may have been deleted since the offsets were looked at.
+                None if from.offset < self.offsets().log_start => {
+                    return Err(self.missing(from.offset, end));
+                }
+                None => return Ok(ReadSlice::EMPTY),
+                Some(next) if from.offset >= end && from.offset < next.base() => {
+                    return Err(self.missing(from.offset, end));
+                }
+                // Compaction left nothing from here to the end of the segment.
+                Some(next) => next,
+            }
         }
-        // Its segment may have been deleted since the offsets were looked at.
-        let held = self.offsets().log_start..offsets.log_end;
-        if from.offset < held.start {
-            return Err(ReadError::OutOfRange { offset: from.offset, held });
+    }
+
+    fn read_slice(&self, segment: &Arc<Segment>, slice: Slice, from: Offset) -> io::Result<ReadSlice> {
+        if slice.bytes == 0 {
+            return Ok(ReadSlice::EMPTY);
         }
-        Ok(ReadSlice::EMPTY)
+        let file = segment.file()?;
+        let records = match file.as_file() {
+            Some(file) => {
+                Chunk::File(FileSlice { file: Arc::clone(file), offset: slice.position, length: slice.bytes })
+            }
+            None => {
+                let mut bytes = vec![0; slice.bytes];
+                let read = file.read_at(&mut bytes, slice.position)?;
+                bytes.truncate(read);
+                Chunk::Bytes(Bytes::from(bytes))
+            }
+        };
+        let cold = (!slice.recent).then(|| Cold {
+            segment: Arc::clone(segment),
+            file: Arc::clone(file),
+            epochs: Arc::clone(&self.epochs),
+            slice,
+            from,
+        });
+        Ok(ReadSlice { bytes: records.len(), records: Some(records), cold })
+    }
+
+    /// The segment that should hold `offset` is gone; its name would begin with `base`.
+    fn missing(&self, offset: Offset, base: Offset) -> ReadError {
+        let offsets = self.tail.offsets();
+        if offset < offsets.log_start {
+            return ReadError::OutOfRange { offset, held: offsets.log_start..offsets.log_end };
+        }
+        if offset >= offsets.high_watermark {
+            return ReadError::Io(Self::was_cut());
+        }
+        let next = self.segments.beyond(offset).map_or(offsets.log_end, |next| next.base());
+        let file = self.dir.join(FileName { base, kind: FileKind::Log }.to_string());
+        ReadError::Corrupt { offset, file, position: 0, lost: base..next }
     }
 
     /// The first record whose time is at least `timestamp`. May read and decompress a batch.
@@ -130,9 +201,9 @@ impl Log {
     /// # Errors
     /// When the records cannot be read.
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
-        let visible = self.visible()?;
+        let (visible, epochs) = (self.visible()?, self.epochs.get());
         for segment in self.segments.all().iter() {
-            let found = segment.find_time(timestamp, &visible);
+            let found = segment.find_time(timestamp, &visible, &epochs);
             if let Some(found) = found.map_err(|error| self.explain(error, visible.start, segment))? {
                 return Ok(Some(found));
             }
@@ -145,12 +216,12 @@ impl Log {
     /// # Errors
     /// When the records cannot be read.
     pub fn max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
-        let visible = self.visible()?;
+        let (visible, epochs) = (self.visible()?, self.epochs.get());
         let mut newest: Option<TimestampedOffset> = None;
         for segment in self.segments.all().iter() {
             let best = newest.map_or(-1, |newest| newest.timestamp);
             if segment.index().mark().newest.timestamp > best {
-                let found = segment.find_newest(&visible);
+                let found = segment.find_newest(&visible, &epochs);
                 let found = found.map_err(|error| self.explain(error, visible.start, segment))?;
                 newest = found.filter(|found| found.timestamp > best).or(newest);
             }
@@ -158,7 +229,7 @@ impl Log {
         Ok(newest)
     }
 
-    fn visible(&self) -> Result<Range<Offset>, ReadError> {
+    pub(super) fn visible(&self) -> Result<Range<Offset>, ReadError> {
         match self.tail.is_closed() {
             true => Err(ReadError::Closed),
             false => {
@@ -169,7 +240,7 @@ impl Log {
     }
 
     /// Segments are deleted and cut under the eyes of readers; what that looks like is no damage.
-    fn explain(&self, error: WalkError, offset: Offset, segment: &Segment) -> ReadError {
+    pub(super) fn explain(&self, error: WalkError, offset: Offset, segment: &Segment) -> ReadError {
         let offsets = self.tail.offsets();
         if self.tail.is_closed() {
             return ReadError::Closed;
@@ -182,30 +253,26 @@ impl Log {
             return ReadError::Io(Self::was_cut());
         }
         match error {
+            WalkError::Damaged(Damage { positions, offsets, cause: DamageCause::Rotten }) => {
+                let file = segment.path(FileKind::Log);
+                ReadError::Corrupt { offset, file, position: positions.start, lost: offsets }
+            }
+            WalkError::Damaged(Damage { positions, offsets, cause: DamageCause::Unreadable }) => {
+                let file = segment.path(FileKind::Log);
+                ReadError::Io(io::Error::other(format!(
+                    "the device cannot read {} from position {} on; offsets {} to {} are not available, all \
+                     others are",
+                    file.display(),
+                    positions.start,
+                    offsets.start,
+                    offsets.end
+                )))
+            }
             WalkError::Corrupt { position } => {
-                ReadError::Corrupt { offset, file: segment.path(FileKind::Log), position }
+                let lost = offset..offset.advance(1);
+                ReadError::Corrupt { offset, file: segment.path(FileKind::Log), position, lost }
             }
             WalkError::Io(error) => ReadError::Io(error),
         }
     }
-}
-
-fn read_slice(segment: &Segment, slice: Slice) -> Result<ReadSlice, WalkError> {
-    if slice.bytes == 0 {
-        return Ok(ReadSlice::EMPTY);
-    }
-    let file = segment.file()?;
-    let records = match file.as_file() {
-        Some(file) => {
-            Chunk::File(FileSlice { file: Arc::clone(file), offset: slice.position, length: slice.bytes })
-        }
-        None => {
-            let mut bytes = vec![0; slice.bytes];
-            let read = file.read_at(&mut bytes, slice.position)?;
-            bytes.truncate(read);
-            Chunk::Bytes(Bytes::from(bytes))
-        }
-    };
-    let cold = (!slice.recent).then(|| (Arc::clone(file), slice.position));
-    Ok(ReadSlice { bytes: records.len(), records: Some(records), cold })
 }

@@ -140,7 +140,7 @@ impl Log {
         let segment = self.segments.holding(log_start)?;
         let end = segment.extent().bytes;
         // A batch that cannot be read is reported to whoever reads it.
-        let position = segment.position_of(log_start).ok()?;
+        let position = segment.position_of(log_start, &self.epochs.get()).ok()?;
         let header = HeaderWalk::new(&**segment.file().ok()?, position..end).next().ok()??.1;
         let stamped = match header.timestamp_type() {
             TimestampType::LogAppendTime => header.max_timestamp,

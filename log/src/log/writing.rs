@@ -12,7 +12,7 @@ use super::{AppendError, Log};
 use crate::combiner::Role;
 use crate::config::DurabilityMode;
 use crate::ids::Offset;
-use crate::partition::{NO_TIMESTAMP, Partition, Rejection, Verdict, append_time};
+use crate::partition::{NO_TIMESTAMP, Partition, Rejection, SharedEpochs, Verdict, append_time};
 use crate::segment::{OFFSET_ENTRY_BYTES, Placed, Segment};
 use crate::segment_list::{Based, SegmentList};
 use crate::snapshot::{SegmentRecord, Snapshot};
@@ -144,6 +144,8 @@ impl Group {
 #[derive(Debug)]
 pub(super) struct Writer {
     partition: Partition,
+    /// Its epochs, for readers.
+    epochs: Arc<SharedEpochs>,
     active: Arc<Segment>,
     /// When the active segment got its first batch.
     active_since_ms: i64,
@@ -165,9 +167,12 @@ pub(super) struct WriterState {
 }
 
 impl Writer {
-    pub(super) fn new(found: WriterState) -> Self {
+    /// Takes over, and shows readers in `epochs` who led when.
+    pub(super) fn new(found: WriterState, epochs: Arc<SharedEpochs>) -> Self {
         let WriterState { partition, active, active_since_ms, cleaned_to } = found;
-        Self { partition, active, active_since_ms, cleaned_to, unsaved_bytes: 0, group: Group::default() }
+        epochs.set(partition.epochs().clone());
+        let (unsaved_bytes, group) = (0, Group::default());
+        Self { partition, epochs, active, active_since_ms, cleaned_to, unsaved_bytes, group }
     }
 
     pub(super) fn partition(&self) -> &Partition {
@@ -223,7 +228,7 @@ impl Writer {
 
     /// Starts over with what recovery found.
     pub(super) fn replace(&mut self, found: WriterState) {
-        *self = Self::new(found);
+        *self = Self::new(found, Arc::clone(&self.epochs));
     }
 
     /// No batch will follow in the active segment.

@@ -1,5 +1,9 @@
 //! Which leader epoch began where.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use crate::ids::{LeaderEpoch, Offset};
 
 /// An epoch and an offset: where it starts, or where it ended.
@@ -49,6 +53,16 @@ impl EpochHistory {
         }
     }
 
+    /// Whether a batch that ends with `last` may have been written under `epoch`. What was written before all
+    /// epochs that are known may have any older one.
+    pub(crate) fn allows(&self, epoch: LeaderEpoch, last: Offset) -> bool {
+        let later = self.starts.partition_point(|start| start.offset <= last);
+        match later.checked_sub(1) {
+            Some(at) => self.starts[at].epoch == epoch,
+            None => self.starts.first().is_none_or(|first| epoch <= first.epoch),
+        }
+    }
+
     /// The largest epoch at most `epoch`, and where it ended. An epoch older than all that are known ended
     /// where they begin; one that has not begun has no end.
     pub(crate) fn end_offset_for(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<EpochStart> {
@@ -61,5 +75,19 @@ impl EpochHistory {
         };
         let epoch = later.checked_sub(1).map_or(epoch, |at| self.starts[at].epoch);
         Some(EpochStart { epoch, offset: next.offset })
+    }
+}
+
+/// The history as readers see it, who must not wait for the writer. It changes when a log is opened or cut.
+#[derive(Debug, Default)]
+pub(crate) struct SharedEpochs(Mutex<Arc<EpochHistory>>);
+
+impl SharedEpochs {
+    pub(crate) fn get(&self) -> Arc<EpochHistory> {
+        Arc::clone(&self.0.lock())
+    }
+
+    pub(crate) fn set(&self, history: EpochHistory) {
+        *self.0.lock() = Arc::new(history);
     }
 }

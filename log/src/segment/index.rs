@@ -23,10 +23,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::sync::Mutex;
 
-use super::{FileKind, HeaderWalk, Placed, Segment, WalkError};
+use super::{FileKind, PROVE_AHEAD, Piece, Placed, Segment, WalkError};
 use crate::disk::{DiskFile, IfMissing, Patience};
 use crate::ids::Offset;
-use crate::partition::NO_TIMESTAMP;
+use crate::partition::{EpochHistory, NO_TIMESTAMP};
+use crate::segment_list::Based;
 
 pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
 pub(crate) const TIME_ENTRY_BYTES: usize = 12;
@@ -144,7 +145,7 @@ impl Entries {
         if batch.max_timestamp > self.newest.timestamp {
             self.newest = TimeMark { timestamp: batch.max_timestamp, offset };
         }
-        if u64::from(position - self.last_position) > interval {
+        if u64::from(position.saturating_sub(self.last_position)) > interval {
             self.offsets.push(OffsetEntry { offset, position });
             self.last_position = position;
             self.note_time();
@@ -298,7 +299,13 @@ impl SegmentIndex {
         if on_disk == 0 {
             return Ok(Around { at_or_below: None, next: first_in_memory });
         }
-        let file = self.files.lock().get(segment, FileKind::Index)?;
+        // Who makes the index anew holds the lock for as long as that takes.
+        let mut files = match patience {
+            Patience::Waits => self.files.lock(),
+            Patience::Never => self.files.try_lock().ok_or(io::ErrorKind::WouldBlock)?,
+        };
+        let file = files.get(segment, FileKind::Index)?;
+        drop(files);
         let (at_or_below, next) =
             split_on_disk(&*file, on_disk, patience, |bytes| is_before(&OffsetEntry::decode(bytes)))?;
         Ok(Around {
@@ -406,20 +413,21 @@ impl SegmentIndex {
         self.cut_files(segment)
     }
 
-    /// Forgets everything and walks the segment as it is now. Nobody may append meanwhile.
-    pub(crate) fn start_over(&self, segment: &Segment) -> Result<(), WalkError> {
+    /// Forgets everything and goes through the segment as it is now. Nobody may append meanwhile.
+    pub(crate) fn start_over(&self, segment: &Segment, epochs: &EpochHistory) -> Result<(), WalkError> {
         self.forget_files(segment)?;
-        let mut walk = HeaderWalk::new(&**segment.file()?, 0..segment.extent().bytes);
-        while let Some((position, header)) = walk.next()? {
-            self.note(&[Placed::new(&header, Offset::new(header.base_offset), position)]);
+        let mut proving = segment.proven_from(segment.base(), epochs, PROVE_AHEAD)?;
+        while let Some(piece) = proving.piece()? {
+            if let Piece::Batch(batch, _) = piece {
+                self.note(&[batch]);
+            }
         }
         Ok(())
     }
 
     /// Makes the files anew from the log. Entries that are still in memory are right, so only what lies
-    /// before them is walked; batches may be appended meanwhile. Damage of the log ends the walk: what lies
-    /// behind it stays without entries.
-    pub(super) fn rebuild(&self, segment: &Segment) -> io::Result<()> {
+    /// before them is walked; batches may be appended meanwhile. What is damaged gets no entry.
+    pub(super) fn rebuild(&self, segment: &Segment, epochs: &EpochHistory) -> Result<(), WalkError> {
         let mut files = self.files.lock();
         if self.rebuilt.swap(true, Relaxed) {
             return Ok(());
@@ -432,18 +440,12 @@ impl SegmentIndex {
         };
         tracing::warn!(segment = %segment.path(FileKind::Log).display(), "an index does not fit its log; it is rebuilt");
         let mut anew = Entries::at(IndexMark::EMPTY);
-        let mut walk = HeaderWalk::new(&**segment.file()?, 0..bytes);
-        loop {
-            match walk.next() {
-                Ok(Some((position, header))) if position < end => {
-                    anew.note(
-                        self.base,
-                        self.interval,
-                        &Placed::new(&header, Offset::new(header.base_offset), position),
-                    );
-                }
-                Ok(_) | Err(WalkError::Corrupt { .. }) => break,
-                Err(WalkError::Io(error)) => return Err(error),
+        let mut proving = segment.proven_from(segment.base(), epochs, PROVE_AHEAD)?;
+        while let Some(piece) = proving.piece()? {
+            match piece {
+                Piece::Batch(batch, _) if batch.position >= end => break,
+                Piece::Batch(batch, _) => anew.note(self.base, self.interval, &batch),
+                Piece::Damage(_) => {}
             }
         }
         if has_no_times {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use millstream_protocol::records::{self, BatchHeader, Record};
 
 use super::index::TimeEntry;
-use super::{HeaderWalk, Segment, WalkError};
+use super::{PROVE_AHEAD, PROVE_AHEAD_MIN, Piece, Segment, WalkError};
 use crate::ids::{LeaderEpoch, Offset};
+use crate::partition::{EpochHistory, NO_TIMESTAMP};
 
 /// A batch may not decompress to more than this here, whatever the broker let in.
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
@@ -24,18 +25,19 @@ pub struct TimestampedOffset {
 }
 
 impl Segment {
-    /// The first record of `visible` whose time is at least `timestamp`.
+    /// The first record of `visible` whose time is at least `timestamp`, of those that can be read.
     pub(crate) fn find_time(
         &self,
         timestamp: i64,
         visible: &Range<Offset>,
+        epochs: &EpochHistory,
     ) -> Result<Option<TimestampedOffset>, WalkError> {
         if self.index().mark().newest.timestamp < timestamp {
             return Ok(None);
         }
         let start = match self.index().time_floor(self, timestamp)? {
-            Some(entry) if !self.fits(entry)? => {
-                self.index().rebuild(self)?;
+            Some(entry) if !self.fits(entry, epochs)? => {
+                self.index().rebuild(self, epochs)?;
                 self.index().time_floor(self, timestamp)?
             }
             entry => entry,
@@ -43,77 +45,92 @@ impl Segment {
         // Batches before the entry's are all older, or the entry would have come before them.
         let from = start.map_or(self.base, |entry| self.base.advance(i64::from(entry.offset)));
         self.find_record(
-            self.position_of(from.max(visible.start))?,
+            &(from.max(visible.start)..visible.end),
             visible,
+            epochs,
             |header| header.max_timestamp >= timestamp,
             |record| record.timestamp >= timestamp,
         )
     }
 
-    /// The first record of `visible` that has the largest time of them all.
+    /// The first record of `visible` that has the largest time of them all, of those that can be read.
     pub(crate) fn find_newest(
         &self,
         visible: &Range<Offset>,
+        epochs: &EpochHistory,
     ) -> Result<Option<TimestampedOffset>, WalkError> {
         let mark = self.index().mark().newest;
         let last = self.base.advance(i64::from(mark.offset));
-        let newest = match visible.contains(&last) {
-            true => mark.timestamp,
-            false => self.newest_of(visible)?,
+        let first_with = |from: Offset, newest: i64| {
+            self.find_record(
+                &(from..visible.end),
+                visible,
+                epochs,
+                |header| header.max_timestamp == newest,
+                |record| record.timestamp == newest,
+            )
         };
-        if newest < 0 {
+        if mark.timestamp < 0 {
             return Ok(None);
         }
-        let position = match visible.contains(&last) {
-            true => self.position_of(last)?,
-            false => self.position_of(visible.start)?,
-        };
-        self.find_record(
-            position,
-            visible,
-            |header| header.max_timestamp == newest,
-            |record| record.timestamp == newest,
-        )
+        if visible.contains(&last)
+            && let Some(found) = first_with(last, mark.timestamp)?
+        {
+            return Ok(Some(found));
+        }
+        match self.newest_of(visible, epochs)? {
+            ..0 => Ok(None),
+            newest => first_with(visible.start, newest),
+        }
     }
 
-    fn newest_of(&self, visible: &Range<Offset>) -> Result<i64, WalkError> {
-        let mut walk =
-            HeaderWalk::new(&**self.file()?, self.position_of(visible.start)?..self.extent().bytes);
-        let mut newest = crate::partition::NO_TIMESTAMP;
-        while let Some((_, header)) = walk.next()? {
-            if header.last_offset() < visible.end.get() {
-                newest = newest.max(header.max_timestamp);
+    fn newest_of(&self, visible: &Range<Offset>, epochs: &EpochHistory) -> Result<i64, WalkError> {
+        let mut proving = self.proven_from(visible.start, epochs, PROVE_AHEAD)?;
+        let mut newest = NO_TIMESTAMP;
+        while let Some(piece) = proving.piece()? {
+            if let Piece::Batch(batch, _) = piece
+                && (visible.start..visible.end).contains(&batch.last_offset)
+            {
+                newest = newest.max(batch.max_timestamp);
             }
         }
         Ok(newest)
     }
 
     /// Whether the batch that a time entry names is there and has its time.
-    fn fits(&self, entry: TimeEntry) -> Result<bool, WalkError> {
+    fn fits(&self, entry: TimeEntry, epochs: &EpochHistory) -> Result<bool, WalkError> {
         let last = self.base.advance(i64::from(entry.offset));
-        let position = self.position_of(last)?;
-        let mut walk = HeaderWalk::new(&**self.file()?, position..self.extent().bytes);
-        let batch = walk.next()?;
-        Ok(batch.is_some_and(|(_, header)| {
-            header.last_offset() == last.get() && header.max_timestamp == entry.timestamp
-        }))
+        let mut proving = self.proven_from(last, epochs, PROVE_AHEAD_MIN)?;
+        while let Some(piece) = proving.piece()? {
+            match piece {
+                Piece::Batch(batch, _) if batch.last_offset >= last => {
+                    return Ok(batch.last_offset == last && batch.max_timestamp == entry.timestamp);
+                }
+                Piece::Damage(damage) if damage.offsets.end > last => return Ok(false),
+                Piece::Batch(..) | Piece::Damage(_) => {}
+            }
+        }
+        Ok(false)
     }
 
     fn find_record(
         &self,
-        position: u64,
+        searched: &Range<Offset>,
         visible: &Range<Offset>,
+        epochs: &EpochHistory,
         batch_may: impl Fn(&BatchHeader) -> bool,
         record_is: impl Fn(&Record) -> bool,
     ) -> Result<Option<TimestampedOffset>, WalkError> {
-        let mut walk = HeaderWalk::new(&**self.file()?, position..self.extent().bytes);
-        while let Some((position, header)) = walk.next()? {
-            if header.base_offset >= visible.end.get() {
+        let mut proving = self.proven_from(searched.start, epochs, PROVE_AHEAD_MIN)?;
+        while let Some(piece) = proving.piece()? {
+            let Piece::Batch(batch, header) = piece else { continue };
+            if batch.base_offset >= searched.end {
                 return Ok(None);
             }
-            if !batch_may(&header) {
+            if batch.last_offset < searched.start || !batch_may(&header) {
                 continue;
             }
+            let position = batch.position;
             for record in self.records_at(position, &header)? {
                 let record = record.map_err(|_| WalkError::Corrupt { position })?;
                 let offset = Offset::new(record.offset);
@@ -130,7 +147,7 @@ impl Segment {
     }
 
     fn records_at(&self, position: u64, header: &BatchHeader) -> Result<records::Records, WalkError> {
-        // The walk has checked that so many bytes are there.
+        // It was just proven that so many bytes are there.
         let mut batch = vec![0; header.size_in_bytes()];
         let read = self.file()?.read_at(&mut batch, position)?;
         batch.truncate(read);

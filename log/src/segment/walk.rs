@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use millstream_protocol::records::{BatchHeader, HEADER_BYTES};
 
+use super::prove::Damage;
 use crate::disk::{DiskFile, Patience};
 
 /// What is read at a time where batches are small and many headers lie in it; where they are large, the
@@ -17,6 +18,9 @@ pub(crate) enum WalkError {
     /// No batch begins at `position`, though one should.
     #[error("no record batch begins at position {position}")]
     Corrupt { position: u64 },
+    /// Batches from here on cannot be proven.
+    #[error("the batches with offsets {} to {} are damaged", .0.offsets.start, .0.offsets.end)]
+    Damaged(Damage),
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -5,6 +5,9 @@ use super::{BatchError, Compression, crc32c};
 /// Bytes of the header, from the base offset to the record count.
 pub const HEADER_BYTES: usize = 61;
 
+/// The CRC covers a batch from here to its end.
+pub const CRC_COVERS_FROM: usize = AT_ATTRIBUTES;
+
 /// Base offset and batch length: what the batch length does not count.
 const LENGTH_PREFIX: usize = 12;
 
