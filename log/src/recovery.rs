@@ -11,6 +11,7 @@
 //! Damage below the durable point is never a tail. If it shows here, because a snapshot is damaged and the
 //! log must be walked from its start, it is reported and left where it is.
 
+use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,12 @@ use scan::{ScanEnd, Source, scan};
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;
 
+/// What the names of files end in that are kept beside the log or belong to an unfinished compaction.
+const SIDE_FILES: [&str; 3] = [".torn", ".cleaned", ".swap"];
+
+/// Files of others that are named, of each log.
+const FOREIGN_MAX: usize = 10;
+
 /// What was found when a log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -46,6 +53,8 @@ pub struct Recovery {
     pub torn: Vec<TornTail>,
     /// What is missing or damaged below it.
     pub lost: Vec<LostRange>,
+    /// Some of the files that are not the log's; they are left alone.
+    pub foreign: Vec<OsString>,
 }
 
 /// Bytes above the durable point that are not batches of this log.
@@ -145,7 +154,11 @@ pub(crate) fn recover(
     let cleaned_to = snapshot.as_ref().map_or(start, |snapshot| snapshot.cleaned_to);
     // Records are deleted only once they are durable.
     let known = doubt.map_or(start, |doubt| doubt.synced).max(folder.start);
-    let report = Recovery { durable: durable.unwrap_or(start).max(known), ..Recovery::default() };
+    let report = Recovery {
+        durable: durable.unwrap_or(start).max(known),
+        foreign: folder.foreign.clone(),
+        ..Recovery::default()
+    };
     let source = match doubt.is_some() || folder.is_doubted {
         true => Source::Device,
         false => Source::Memory,
@@ -236,6 +249,8 @@ struct Folder {
     snapshots: Vec<Offset>,
     /// Where the log starts at least: records below were deleted.
     start: Offset,
+    /// Names that are none of ours.
+    foreign: Vec<OsString>,
     /// Memory may show what the device does not have.
     is_doubted: bool,
 }
@@ -244,7 +259,10 @@ impl Folder {
     fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
         let mut folder = Self::default();
         for name in disk.list(dir).map_err(failed("list", dir))? {
-            let Some(name) = name.to_str() else { continue };
+            let Some(name) = name.to_str() else {
+                folder.foreign.push(name);
+                continue;
+            };
             match FileName::parse(name) {
                 Some(FileName { base, kind: FileKind::Log }) => folder.logs.push(base),
                 Some(FileName { base, kind: FileKind::Snapshot }) => folder.snapshots.push(base),
@@ -255,9 +273,12 @@ impl Folder {
                     let path = dir.join(name);
                     disk.remove_file(&path).map_err(failed("remove", &path))?;
                 }
-                None => {}
+                None if SIDE_FILES.iter().any(|ending| name.ends_with(ending)) => {}
+                None => folder.foreign.push(name.into()),
             }
         }
+        folder.foreign.sort_unstable();
+        folder.foreign.truncate(FOREIGN_MAX);
         folder.logs.sort_unstable();
         // One that was removed along with its segments can come back when the power fails.
         let first = folder.logs.first().copied().unwrap_or_default();

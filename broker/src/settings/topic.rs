@@ -59,6 +59,11 @@ impl TopicSettings {
         self.log.clone()
     }
 
+    /// What becomes of old records.
+    pub(crate) fn cleanup(&self) -> CleanupPolicy {
+        self.log.cleanup
+    }
+
     /// Takes over a value that has been checked.
     fn set(&mut self, knob: &Knob, value: &str) {
         let number = || value.parse::<i64>().expect("numbers are checked when they are written");

@@ -133,3 +133,17 @@ fn deleted_records_are_out_of_range_and_stay_so_after_a_restart() {
     assert_eq!(delete(&mut client, 0, -1), (0, 6));
     assert_eq!(client.produce("t", batch(&["c"]), -1).base_offset, 6);
 }
+
+#[test]
+fn records_of_a_topic_that_is_only_compacted_are_not_deleted_on_request() {
+    let bed = Bed::new();
+    let mut client = bed.client();
+    client.create_topic("t", 1, &[("cleanup.policy", "compact")]);
+    assert_eq!(delete(&mut client, 0, -1), (ErrorCode::PolicyViolation.code(), -1));
+    client.create_topic("both", 1, &[("cleanup.policy", "compact,delete")]);
+    client.produce("both", batch(&["v"]), -1);
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
+    let topic = DeleteRecordsTopic { name: KStr::from_static("both"), partitions };
+    let told = client.call(2, &DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 });
+    assert_eq!((told.topics[0].partitions[0].error_code, told.topics[0].partitions[0].low_watermark), (0, 1));
+}

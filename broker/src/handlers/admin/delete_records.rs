@@ -1,5 +1,5 @@
 //! DeleteRecords, key 21, versions 0 to 2. Moves the start of a partition for everybody; -1 deletes up to
-//! the high watermark. Waits for the disk, so it runs on the control plane.
+//! the high watermark. A topic that is only compacted refuses. Waits for the disk, so it runs on the control plane.
 
 use std::ops::RangeInclusive;
 
@@ -50,6 +50,10 @@ fn delete(call: &Call, name: &KStr, asked: &DeleteRecordsPartition) -> Result<Of
     let index = asked.partition_index;
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let led = call.node.view.lead(topic.id, partition, -1).map_err(|error| code_for_not_led(&error))?;
+    // The last record of each key is what such a topic promises to keep.
+    if !topic.settings.cleanup().deletes() {
+        return Err(ErrorCode::PolicyViolation);
+    }
     let before = match asked.offset {
         -1 => None,
         offset if offset < 0 => return Err(ErrorCode::OffsetOutOfRange),

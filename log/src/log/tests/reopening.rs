@@ -196,7 +196,8 @@ fn foreign_files_are_left_alone() {
     for name in ["notes.txt", "00000000000000000000.log.bak", "00000000000000000005.snapshot-unfinished"] {
         rig.disk.open(&Rig::file(name), IfMissing::Create).unwrap();
     }
-    let log = rig.open();
+    let (log, report) = rig.try_open(CleanStart::No).unwrap();
+    assert_eq!(report.foreign, ["00000000000000000000.log.bak", "notes.txt"], "and named");
     fill(&log, 0..3);
     let names = rig.names();
     assert!(names.contains(&"notes.txt".into()) && names.contains(&"00000000000000000000.log.bak".into()));
