@@ -43,6 +43,8 @@ pub struct LogConfig {
     /// A record is flushed this long after it was written at the latest, though nobody waits (`flush.ms`);
     /// `None`: with the next checkpoint.
     pub flush_interval: Option<Duration>,
+    /// Whether room is set aside for a segment that grows (`preallocate`).
+    pub preallocate: bool,
 }
 
 /// What "durable" means to those who append.
@@ -97,6 +99,7 @@ impl Default for LogConfig {
             durability: DurabilityMode::Fsync,
             flush_records: u64::MAX,
             flush_interval: None,
+            preallocate: false,
         }
     }
 }

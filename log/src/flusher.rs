@@ -48,6 +48,8 @@ pub(crate) trait Flush: Send + Sync + fmt::Debug {
 pub(crate) enum Due {
     Flush,
     Checkpoint,
+    /// Room in the file for what will be written.
+    Room,
 }
 
 /// A pool of threads that make logs durable; one for each data folder. Dropping it lets the threads finish
@@ -94,7 +96,7 @@ impl Pace {
 }
 
 fn time_on(clock: &dyn Clock) -> Duration {
-    Duration::from_millis(u64::try_from(clock.now_ms()).unwrap_or_default())
+    Duration::from_millis(u64::try_from(clock.steady_ms()).unwrap_or_default())
 }
 
 #[derive(Debug, Default)]

@@ -12,11 +12,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::task::Waker;
 
 use crate::sync::Mutex;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
 use crate::clock::Clock;
 use crate::combiner::Combiner;
@@ -80,6 +80,8 @@ pub struct Log {
     checkpoint_timer: AtomicBool,
     /// A flush will come due.
     flush_timer: AtomicBool,
+    /// The flusher was asked to set room aside.
+    room_timer: AtomicBool,
     /// Batches appended since the log was opened.
     batches: AtomicU64,
 }
@@ -134,6 +136,7 @@ impl Log {
             leader_epoch: AtomicI32::new(leader_epoch.get()),
             checkpoint_timer: AtomicBool::new(false),
             flush_timer: AtomicBool::new(false),
+            room_timer: AtomicBool::new(false),
             batches: AtomicU64::new(0),
         });
         if durable < offsets.log_end {

@@ -427,7 +427,13 @@ impl Walk<'_> {
 
     /// Checks a segment from `position` on and takes it into the log; cuts it where the log ends.
     fn check(&mut self, segment: Segment, position: u64) -> Result<(), OpenError> {
-        if self.bytes_of(&segment)? == position {
+        let bytes = self.bytes_of(&segment)?;
+        if self.options.config.preallocate && segment.is_worth_room(bytes) {
+            // What was set aside for it is not known any more.
+            let given_back = segment.file().and_then(|file| file.truncate(bytes));
+            given_back.map_err(self.failed("cut a segment in"))?;
+        }
+        if bytes == position {
             // Nothing to check: its file is not even opened.
             self.segments.push(Arc::new(segment));
             return Ok(());

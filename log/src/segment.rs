@@ -27,6 +27,7 @@ mod index;
 mod names;
 mod prove;
 mod recent;
+mod room;
 mod serving;
 mod times;
 mod trust;
@@ -38,6 +39,7 @@ pub(crate) use names::{FileKind, FileName};
 pub use prove::DamageCause;
 pub(crate) use prove::{Damage, Piece};
 use recent::Recent;
+use room::Room;
 pub(crate) use serving::{PROVE_AHEAD, PROVE_AHEAD_MIN, Slice, Wanted};
 pub use times::TimestampedOffset;
 use trust::Trust;
@@ -107,6 +109,8 @@ pub(crate) struct Segment {
     is_compacted: bool,
     /// When a batch was appended last, by our clock; -1 if none was.
     appended_ms: AtomicI64,
+    /// Set aside behind its end.
+    room: Room,
 }
 
 impl Based for Segment {
@@ -129,6 +133,7 @@ impl Segment {
             disk: Arc::clone(disk),
             dir: Arc::clone(dir),
             file: OnceLock::new(),
+            room: Room::default(),
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
             index,
@@ -249,6 +254,30 @@ impl Segment {
     fn relative(&self, offset: Offset) -> u32 {
         u32::try_from(offset.get() - self.base.get())
             .expect("within 31 bits of the base: the writer rolls before")
+    }
+
+    /// Whether it has grown so far that room should be set aside for more.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.room.is_short(self.extent().bytes)
+    }
+
+    /// Whether a segment of so many bytes may have had room set aside.
+    pub(crate) fn is_worth_room(&self, bytes: u64) -> bool {
+        bytes >= room::GROWN_BYTES
+    }
+
+    /// Has room set aside for what will be written to it, up to `most` bytes.
+    pub(crate) fn reserve_room(&self, most: u64) -> io::Result<()> {
+        self.room.reserve(&**self.file()?, self.extent().bytes, most);
+        Ok(())
+    }
+
+    /// Gives back the room that it will not need. Nothing will be written to it.
+    pub(crate) fn give_back_room(&self) -> io::Result<()> {
+        match self.room.take() {
+            true => self.file()?.truncate(self.extent().bytes),
+            false => Ok(()),
+        }
     }
 
     /// Makes the batches durable.

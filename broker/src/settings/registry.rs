@@ -147,6 +147,13 @@ pub static REGISTRY: &[Knob] = &[
         "Whether records keep the producer's timestamp or get the time at which they were appended.",
     ),
     topic(
+        "log.preallocate",
+        "preallocate",
+        Kind::Boolean,
+        "false",
+        "Whether room is set aside on the disk, 64 MiB at a time, for a segment that has grown beyond 16 MiB. It makes large writes for which nobody waits cheaper, and small ones for which producers wait dearer.",
+    ),
+    topic(
         "log.retention.bytes",
         "retention.bytes",
         long(-1),
@@ -278,7 +285,7 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
         "the levels of the codecs are fixed",
     ),
     (
-        &["preallocate", "segment.jitter.ms", "message.format.version", "message.downconversion.enable"],
+        &["segment.jitter.ms", "message.format.version", "message.downconversion.enable"],
         "it has no meaning here",
     ),
 ];

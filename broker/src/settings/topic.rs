@@ -96,6 +96,7 @@ impl TopicSettings {
                     _ => TimestampType::CreateTime,
                 }
             }
+            "log.preallocate" => self.log.preallocate = value == "true",
             "log.roll.ms" => self.log.segment_age = millis(number()),
             "log.segment.bytes" => self.log.segment_bytes = bytes(),
             "message.max.bytes" => {

@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
 use std::time::Duration;
 
 use super::failure::{Failure, FailureKind};
@@ -15,6 +13,8 @@ use crate::ids::Offset;
 use crate::recovery::{Saved, UnsyncedNames};
 use crate::segment_list::Based;
 use crate::snapshot::{Safety, Snapshot};
+use crate::sync::atomic::Ordering::{Acquire, SeqCst};
+use crate::sync::atomic::{AtomicBool, fence};
 use crate::tail::Offsets;
 
 /// How far the log is durable, and who waits for more.
@@ -191,12 +191,27 @@ impl Log {
     /// Something was written: makes sure that it becomes durable in time though nobody may wait for it.
     pub(super) fn bound_unflushed(self: &Arc<Self>) {
         self.set_timers();
+        if self.config.preallocate
+            && self.segments.all().last().is_some_and(|active| active.is_short_of_room())
+        {
+            self.set_timer(Due::Room, Duration::ZERO);
+        }
         if self.config.flush_records < u64::MAX {
             let point = self.durability.lock().point;
             let unflushed = self.tail.log_end().get().saturating_sub(point.get());
             if u64::try_from(unflushed).is_ok_and(|records| records >= self.config.flush_records) {
                 self.request_flush();
             }
+        }
+    }
+
+    /// Has room set aside for the active segment if it is short of it.
+    fn make_room(&self) {
+        if let Some(active) = self.segments.all().last()
+            && active.is_short_of_room()
+            && let Err(error) = active.reserve_room(self.config.segment_bytes)
+        {
+            tracing::debug!(dir = %self.dir.display(), %error, "no room is set aside");
         }
     }
 
@@ -212,6 +227,7 @@ impl Log {
         match what {
             Due::Checkpoint => &self.checkpoint_timer,
             Due::Flush => &self.flush_timer,
+            Due::Room => &self.room_timer,
         }
     }
 
@@ -374,6 +390,7 @@ impl Log {
                 segment.index().spill(segment).map_err(|error| self.unsaved("write an index in", &error))?;
             }
             if at < sealed {
+                segment.give_back_room().map_err(|error| self.unsaved("cut a segment in", &error))?;
                 segment.index().finish(segment).map_err(|error| self.unsaved("write an index in", &error))?;
             }
         }
@@ -419,6 +436,7 @@ impl Flush for Log {
             match what {
                 Due::Checkpoint => self.request_checkpoint(),
                 Due::Flush => self.request_flush(),
+                Due::Room => self.make_room(),
             }
         }
     }

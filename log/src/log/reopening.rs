@@ -7,7 +7,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 
 use super::durability::FOLDERS_OF_A_LOG;
 use super::failure::{Failure, FailureKind};
@@ -19,6 +18,7 @@ use crate::recovery::{Doubt, Recovered, Recovery, recover};
 use crate::segment::Segment;
 use crate::segment_list::Based;
 use crate::snapshot::Safety;
+use crate::sync::atomic::Ordering::Release;
 use crate::tail::Offsets;
 
 /// Why a log could not be reopened. It takes no writes then; what is left of it can be read.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use millstream_protocol::records::BatchHeader;
@@ -16,6 +15,7 @@ use crate::partition::{NO_TIMESTAMP, Partition, Rejection, SharedEpochs, Verdict
 use crate::segment::{OFFSET_ENTRY_BYTES, Placed, Segment};
 use crate::segment_list::{Based, SegmentList};
 use crate::snapshot::{SegmentRecord, Snapshot};
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::tail::Offsets;
 
 /// A turn of the leader ends after this many batches or bytes: it appends for others, but not for ever.

@@ -229,6 +229,41 @@ fn a_slice_of_a_deleted_segment_can_be_read_to_its_end() {
 }
 
 #[test]
+fn a_segment_that_grows_has_room_set_aside_until_the_log_is_closed() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig { preallocate: true, segment_bytes: 64 << 20, ..LogConfig::default() };
+    let (log, _) = Log::open(OpenOptions {
+        disk: Arc::new(crate::RealDisk),
+        clock: Arc::new(crate::SystemClock),
+        flusher: Flusher::start(1),
+        dir: folder.path().to_owned(),
+        config,
+        leader_epoch: LeaderEpoch::new(0),
+        clean: CleanStart::Yes,
+    })
+    .unwrap();
+    let value = vec![b'x'; 1 << 20];
+    for _ in 0..17 {
+        written(&log, &[&value]);
+    }
+    let file = folder.path().join("00000000000000000000.log");
+    let held = || std::fs::metadata(&file).map(|held| (held.len(), held.blocks() * 512)).unwrap();
+    let probe =
+        crate::Disk::open(&crate::RealDisk, &folder.path().join("probe"), crate::IfMissing::Create).unwrap();
+    probe.preallocate(0..1 << 20).unwrap();
+    if probe.as_file().unwrap().metadata().unwrap().blocks() == 0 {
+        return eprintln!("this file system sets no room aside");
+    }
+    while held().1 < 60 << 20 {
+        std::thread::yield_now();
+    }
+    assert_eq!(held().0, log.size_bytes());
+    log.close().unwrap();
+    assert!(held().1 < 20 << 20, "{:?}", held());
+}
+
+#[test]
 fn many_appenders_share_turns_and_lose_nothing() {
     let log = Rig::new(LogConfig::default()).open();
     let mut bases: Vec<_> = std::thread::scope(|scope| {
