@@ -15,7 +15,7 @@ mod producers;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use epochs::{EpochHistory, EpochStart, SharedEpochs};
+pub(crate) use epochs::{EpochHistory, EpochRun, EpochStart, SharedEpochs, believable_runs};
 pub(crate) use producers::{BatchMemo, Producer, Producers};
 
 /// No time: what Kafka says where there is none.
@@ -102,15 +102,19 @@ impl Partition {
         verdict
     }
 
-    /// Takes up a batch that lies in the log. It was judged when it was written.
+    /// Takes up a batch that lies in the log and was proven to follow the last. It was judged when it was
+    /// written. What it says of its epoch is for `begin_epoch`: the CRC does not cover that.
     pub(crate) fn replay(&mut self, header: &BatchHeader, now_ms: i64) {
         let base_offset = Offset::new(header.base_offset);
         assert!(base_offset >= self.log_end, "replayed {base_offset} behind {}", self.log_end);
-        let epoch = LeaderEpoch::new(header.partition_leader_epoch);
-        self.epochs.begin(epoch, base_offset);
-        self.leader_epoch = self.leader_epoch.max(epoch);
         self.count(header, base_offset, now_ms);
         self.high_watermark = self.log_end;
+    }
+
+    /// Batches from `at` on were written under this epoch. Epochs come in order.
+    pub(crate) fn begin_epoch(&mut self, epoch: LeaderEpoch, at: Offset) {
+        self.epochs.begin(epoch, at);
+        self.leader_epoch = self.leader_epoch.max(epoch);
     }
 
     fn count(&mut self, header: &BatchHeader, base_offset: Offset, now_ms: i64) {

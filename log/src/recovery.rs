@@ -9,7 +9,7 @@
 //! and is neither looked for nor missed.
 //!
 //! Damage below the durable point is never a tail. If it shows here, because a snapshot is damaged and the
-//! log must be walked from its start, it is reported and left where it is.
+//! log must be walked from its start, it is reported and left where it is, and the log goes on behind it.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
@@ -21,13 +21,13 @@ use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::log::OpenError;
 use crate::partition::{NO_TIMESTAMP, Partition};
-use crate::segment::{Extent, FileKind, FileName, Segment, SegmentIndex};
+use crate::segment::{Extent, FileKind, FileName, Segment, SegmentIndex, Source};
 use crate::segment_list::Based;
 use crate::snapshot::{self, SegmentRecord, Snapshot};
 
 mod scan;
 
-use scan::{ScanEnd, Source, scan};
+use scan::{Bound, FoundRun};
 
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;
@@ -164,7 +164,8 @@ pub(crate) fn recover(
         false => Source::Memory,
     };
     let (start, segments, ended) = (folder.start, Vec::new(), false);
-    let mut walk = Walk { options, dir, source, partition, start, segments, report, ended };
+    let runs = Vec::new();
+    let mut walk = Walk { options, dir, source, partition, start, segments, runs, report, ended };
     let active_since_ms = snapshot
         .as_ref()
         .map(|snapshot| (snapshot.segments.last().map(|s| s.base), snapshot.active_since_ms));
@@ -313,6 +314,8 @@ struct Walk<'a> {
     /// Nothing below is in the log, whatever else says so.
     start: Offset,
     segments: Vec<Arc<Segment>>,
+    /// Who led when, as the batches say that were taken up.
+    runs: Vec<FoundRun>,
     report: Recovery,
     /// The log ended before; the segments that follow are set aside.
     ended: bool,
@@ -342,15 +345,20 @@ impl Walk<'_> {
                     Err(_) => self.lose(record.base, end),
                 }
             }
-            if !logs.iter().find(|base| **base > last.base).is_some_and(is_deleted) {
-                self.resume(last, folder)?;
+            let next = logs.iter().find(|base| **base > last.base);
+            if !next.is_some_and(is_deleted) {
+                self.resume(last, folder, next.map_or(Bound::Open, |next| Bound::Next(*next)))?;
             }
             behind = Some(last.base);
         }
-        for base in logs.iter().filter(|base| behind.is_none_or(|behind| **base > behind)) {
-            self.take_up(*base)?;
+        let first = logs.partition_point(|base| behind.is_some_and(|behind| *base <= behind));
+        let bounds = logs[first..].iter().skip(1).map(|next| Bound::Next(*next)).chain([Bound::Open]);
+        for (base, bound) in logs[first..].iter().zip(bounds) {
+            self.take_up(*base, bound)?;
         }
-        self.close_gap()
+        self.close_gap()?;
+        self.judge_epochs();
+        Ok(())
     }
 
     /// Notes that records are missing that were not deleted.
@@ -375,7 +383,7 @@ impl Walk<'_> {
     }
 
     /// The segment that holds the durable point: trusted up to there, checked from there.
-    fn resume(&mut self, record: &SegmentRecord, folder: &Folder) -> Result<(), OpenError> {
+    fn resume(&mut self, record: &SegmentRecord, folder: &Folder, bound: Bound) -> Result<(), OpenError> {
         let durable = self.partition.log_end();
         let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
         let extent = Extent { end: durable, bytes: record.bytes };
@@ -388,10 +396,12 @@ impl Walk<'_> {
         };
         if held < record.bytes {
             // Synced bytes are gone. Their offsets are not given again: whoever read them knows better.
-            self.lose(record.base, durable);
+            match found {
+                true => self.find_what_is_left(&segment)?,
+                false => self.lose(record.base, durable),
+            }
             if found {
-                let short = SegmentRecord { bytes: held, ..*record };
-                self.trust(&short, durable);
+                self.segments.push(Arc::new(segment));
             }
             return Ok(());
         }
@@ -405,11 +415,11 @@ impl Walk<'_> {
             }
         }
         segment.index().cut_files(&segment).map_err(self.failed("cut the indexes in"))?;
-        self.check(segment, record.bytes)
+        self.check(segment, record.bytes, bound)
     }
 
     /// A segment above the durable point, or of a log whose durable point is not known.
-    fn take_up(&mut self, base: Offset) -> Result<(), OpenError> {
+    fn take_up(&mut self, base: Offset, bound: Bound) -> Result<(), OpenError> {
         let segment =
             self.existing(base, 0, SegmentIndex::new(base, self.options.config.index_interval_bytes));
         let end = self.partition.log_end();
@@ -422,45 +432,17 @@ impl Walk<'_> {
             self.partition.skip_to(base);
         }
         segment.index().forget_files(&segment).map_err(self.failed("cut the indexes in"))?;
-        self.check(segment, 0)
+        self.check(segment, 0, bound)
     }
 
-    /// Checks a segment from `position` on and takes it into the log; cuts it where the log ends.
-    fn check(&mut self, segment: Segment, position: u64) -> Result<(), OpenError> {
-        let bytes = self.bytes_of(&segment)?;
-        if self.options.config.preallocate && segment.is_worth_room(bytes) {
-            // What was set aside for it is not known any more.
-            let given_back = segment.file().and_then(|file| file.truncate(bytes));
-            given_back.map_err(self.failed("cut a segment in"))?;
+    /// Reports what a segment that is too short has lost; what is left of it is served.
+    fn find_what_is_left(&mut self, segment: &Segment) -> Result<(), OpenError> {
+        let epochs = self.partition.epochs().clone();
+        let end = segment.extent().end;
+        let damaged = segment.damage_from(end.advance(-1), &epochs);
+        for damage in damaged.map_err(self.failed("read a segment in"))? {
+            self.lose(damage.offsets.start, damage.offsets.end);
         }
-        if bytes == position {
-            // Nothing to check: its file is not even opened.
-            self.segments.push(Arc::new(segment));
-            return Ok(());
-        }
-        let now_ms = self.options.clock.now_ms();
-        let end = scan(&segment, (position, self.source), &mut self.partition, now_ms)
-            .map_err(self.failed("read a segment in"))?;
-        let (checked_to, whole) = match end {
-            ScanEnd::Clean { position } => (position, true),
-            ScanEnd::Bad { position } => (position, false),
-        };
-        self.report.scanned_bytes += checked_to - position;
-        if self.source == Source::Device {
-            // What stays in memory all the same is what the device has, by its CRC.
-            let forgotten = segment.file().and_then(|file| file.forget(position..checked_to));
-            forgotten.map_err(self.failed("read a segment in"))?;
-        }
-        if !whole {
-            match self.partition.log_end() < self.report.durable {
-                true => tracing::error!(
-                    dir = %self.dir.display(), offset = %self.partition.log_end(), position = checked_to,
-                    "a segment is damaged below the durable point; what lies behind the damage in it cannot be read"
-                ),
-                false => self.cut(&segment, checked_to)?,
-            }
-        }
-        self.segments.push(Arc::new(segment));
         Ok(())
     }
 

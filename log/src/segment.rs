@@ -37,13 +37,14 @@ mod window;
 pub(crate) use index::{IndexMark, OFFSET_ENTRY_BYTES, SegmentIndex, TimeMark};
 pub(crate) use names::{FileKind, FileName};
 pub use prove::DamageCause;
-pub(crate) use prove::{Damage, Piece};
+pub(crate) use prove::{Damage, Density, Piece, Prover, Rules, Step};
 use recent::Recent;
 use room::Room;
 pub(crate) use serving::{PROVE_AHEAD, PROVE_AHEAD_MIN, Slice, Wanted};
 pub use times::TimestampedOffset;
 use trust::Trust;
 pub(crate) use walk::{HeaderWalk, WalkError};
+pub(crate) use window::Source;
 
 /// No segment is larger: positions are 31 bits in the index.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -200,6 +201,11 @@ impl Segment {
         let packed = self.extent.load(Acquire);
         let end = i64::try_from(packed >> 32).expect("32 bits");
         Extent { end: self.base.advance(end), bytes: packed & u64::from(u32::MAX) }
+    }
+
+    /// Sets how much of the segment there is where that does not follow from its batches.
+    pub(crate) fn cover(&self, extent: Extent) {
+        self.set_extent(extent);
     }
 
     fn set_extent(&self, extent: Extent) {

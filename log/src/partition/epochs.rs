@@ -1,5 +1,7 @@
 //! Which leader epoch began where.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -78,6 +80,40 @@ impl EpochHistory {
     }
 }
 
+/// So many batches behind each other have this epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EpochRun {
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) batches: u64,
+}
+
+/// Which runs to believe, when nothing else says who led when: epochs never fall and lie within `possible`, so
+/// it is those with the most batches that are in order.
+pub(crate) fn believable_runs(runs: &[EpochRun], possible: RangeInclusive<LeaderEpoch>) -> Vec<bool> {
+    // For an epoch: the most batches in order that end with a run of it, and which run that is. A later epoch
+    // is kept only if it has more.
+    let mut best: BTreeMap<LeaderEpoch, (u64, usize)> = BTreeMap::new();
+    let mut before = vec![None; runs.len()];
+    for (at, run) in runs.iter().enumerate().filter(|(_, run)| possible.contains(&run.epoch)) {
+        let last = best.range(..=run.epoch).next_back().map(|(_, last)| *last);
+        let batches = last.map_or(0, |(batches, _)| batches) + run.batches;
+        before[at] = last.map(|(_, run)| run);
+        while let Some((epoch, _)) = best.range(run.epoch..).next().filter(|(_, (held, _))| *held <= batches)
+        {
+            let epoch = *epoch;
+            best.remove(&epoch);
+        }
+        best.insert(run.epoch, (batches, at));
+    }
+    let mut believable = vec![false; runs.len()];
+    let mut next = best.last_key_value().map(|(_, (_, run))| *run);
+    while let Some(run) = next {
+        believable[run] = true;
+        next = before[run];
+    }
+    believable
+}
+
 /// The history as readers see it, who must not wait for the writer. It changes when a log is opened or cut.
 #[derive(Debug, Default)]
 pub(crate) struct SharedEpochs(Mutex<Arc<EpochHistory>>);
@@ -89,5 +125,32 @@ impl SharedEpochs {
 
     pub(crate) fn set(&self, history: EpochHistory) {
         *self.0.lock() = Arc::new(history);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs as (epoch, batches), and those that are believed.
+    fn believed(runs: &[(i32, u64)]) -> Vec<i32> {
+        let runs: Vec<_> = runs
+            .iter()
+            .map(|(epoch, batches)| EpochRun { epoch: LeaderEpoch::new(*epoch), batches: *batches })
+            .collect();
+        let possible = LeaderEpoch::new(1)..=LeaderEpoch::new(1000);
+        let believable = believable_runs(&runs, possible);
+        runs.iter().zip(believable).filter(|(_, held)| *held).map(|(run, _)| run.epoch.get()).collect()
+    }
+
+    #[test]
+    fn one_batch_with_another_epoch_is_not_believed_whichever_way_it_is_wrong() {
+        assert_eq!(believed(&[]), []);
+        assert_eq!(believed(&[(1, 5), (3, 2), (4, 7)]), [1, 3, 4]);
+        assert_eq!(believed(&[(1, 5), (9, 1), (1, 2), (4, 7)]), [1, 1, 4], "too high");
+        assert_eq!(believed(&[(4, 5), (2, 1), (4, 2), (6, 1)]), [4, 4, 6], "too low");
+        assert_eq!(believed(&[(4, 5), (0, 1), (4, 2), (5000, 1), (7, 1)]), [4, 4, 7], "impossible");
+        assert_eq!(believed(&[(9, 1), (1, 3), (2, 1)]), [1, 2], "the first");
+        assert_eq!(believed(&[(1, 3), (2, 1), (1, 1)]), [1, 1]);
     }
 }

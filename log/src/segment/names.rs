@@ -29,6 +29,9 @@ impl FileKind {
     }
 }
 
+/// No log comes so far; a name beyond it is not ours, and offsets that are counted on from it fit.
+const BASE_MAX: i64 = 1 << 62;
+
 /// Twenty digits of an offset, and what the file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileName {
@@ -44,7 +47,8 @@ impl FileName {
             return None;
         }
         let kind = FileKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
-        Some(Self { base: Offset::new(digits.parse().ok()?), kind })
+        let base = digits.parse().ok().filter(|base| *base <= BASE_MAX)?;
+        Some(Self { base: Offset::new(base), kind })
     }
 }
 

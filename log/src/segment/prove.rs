@@ -13,7 +13,7 @@ use std::ops::Range;
 use millstream_protocol::records::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES};
 
 use super::Placed;
-use super::window::Window;
+use super::window::{Source, Window};
 use crate::disk::DiskFile;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::partition::EpochHistory;
@@ -104,6 +104,17 @@ impl<'a> Prover<'a> {
     ) -> io::Result<Self> {
         let window = Window::new(file, range.end, ahead)?;
         Ok(Self { window, rules, at: range.start, end: range.end, expected })
+    }
+
+    /// The same, but reads from `source`.
+    pub(crate) fn reading(mut self, source: Source) -> Self {
+        self.window.source = source;
+        self
+    }
+
+    /// Whether the device gave all that was read so far.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.window.has_read_all()
     }
 
     /// Position of what comes next.

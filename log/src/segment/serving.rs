@@ -291,7 +291,7 @@ impl Segment {
         offset: Offset,
         epochs: &'a EpochHistory,
         ahead: usize,
-    ) -> Result<Proving<'a>, WalkError> {
+    ) -> io::Result<Proving<'a>> {
         let prover = self.anchored(offset, epochs, ahead)?;
         let since = prover.at();
         Ok(Proving { segment: self, prover, since, anchor: since })
@@ -303,7 +303,7 @@ impl Segment {
         offset: Offset,
         epochs: &'a EpochHistory,
         ahead: usize,
-    ) -> Result<Prover<'a>, WalkError> {
+    ) -> io::Result<Prover<'a>> {
         let range = 0..self.extent().bytes;
         let mut prover = Prover::new(&**self.file()?, range, self.base, self.rules(epochs), ahead)?;
         let resynced = self.trust.resynced_before(offset);
@@ -416,6 +416,18 @@ impl Segment {
             }
         }
         Ok(self.extent().bytes)
+    }
+
+    /// What is damaged from the batch on that ends at or behind `offset`, or from a little before.
+    pub(crate) fn damage_from(&self, offset: Offset, epochs: &EpochHistory) -> io::Result<Vec<Damage>> {
+        let mut proving = self.proven_from(offset, epochs, PROVE_AHEAD)?;
+        let mut found = Vec::new();
+        while let Some(piece) = proving.piece()? {
+            if let Piece::Damage(damage) = piece {
+                found.push(damage);
+            }
+        }
+        Ok(found)
     }
 
     /// Remembers damage, and says so the first time.

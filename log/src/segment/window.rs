@@ -16,9 +16,19 @@ const PAGE_BYTES: u64 = 4096;
 /// A file with more pages than this that cannot be read is not worth reading on.
 const HOLES_MAX: usize = 256;
 
+/// Where bytes are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Memory, as far as it has them.
+    Memory,
+    /// The device, whatever memory has.
+    Device,
+}
+
 #[derive(Debug)]
 pub(super) struct Window<'a> {
     file: &'a dyn DiskFile,
+    pub(super) source: Source,
     /// Nothing is read from here on.
     end: u64,
     /// What is read at least, if there is as much.
@@ -34,7 +44,8 @@ impl<'a> Window<'a> {
     pub(super) fn new(file: &'a dyn DiskFile, end: u64, ahead: usize) -> io::Result<Self> {
         let end = end.min(file.bytes()?);
         let ahead = ahead.min(WINDOW_BYTES);
-        Ok(Self { file, end, ahead, held: Vec::new(), held_at: 0, holes: Vec::new() })
+        let source = Source::Memory;
+        Ok(Self { file, source, end, ahead, held: Vec::new(), held_at: 0, holes: Vec::new() })
     }
 
     /// Where the bytes end.
@@ -98,7 +109,7 @@ impl<'a> Window<'a> {
     /// Reads what is not held yet, from `held[had..]` on.
     fn fill(&mut self, had: usize) -> io::Result<usize> {
         let position = self.held_at + had as u64;
-        match self.file.read_at(&mut self.held[had..], position) {
+        match read_at(self.file, self.source, &mut self.held[had..], position) {
             Ok(read) => Ok(read),
             Err(_) => self.fill_by_page(had),
         }
@@ -110,7 +121,7 @@ impl<'a> Window<'a> {
             let position = self.held_at + at as u64;
             let in_page = usize::try_from(PAGE_BYTES - position % PAGE_BYTES).expect("a page is small");
             let to = (at + in_page).min(self.held.len());
-            match self.file.read_at(&mut self.held[at..to], position) {
+            match read_at(self.file, self.source, &mut self.held[at..to], position) {
                 Ok(read) if read < to - at => return Ok(at + read - had),
                 Ok(_) => {}
                 Err(error) if self.holes.len() >= HOLES_MAX => return Err(error),
@@ -124,10 +135,22 @@ impl<'a> Window<'a> {
         Ok(at - had)
     }
 
+    /// Whether the device gave all that was asked for.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.holes.is_empty()
+    }
+
     fn note_hole(&mut self, hole: Range<u64>) {
         if !self.holes.contains(&hole) {
             self.holes.push(hole);
         }
+    }
+}
+
+fn read_at(file: &dyn DiskFile, source: Source, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    match source {
+        Source::Memory => file.read_at(buffer, position),
+        Source::Device => file.read_device_at(buffer, position),
     }
 }
 
