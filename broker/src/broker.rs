@@ -3,24 +3,28 @@
 mod listener;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_log::{Flusher, RealDisk, SystemClock};
+use millstream_log::{CleanStart, Disk, Flusher, RealDisk, SystemClock};
+use millstream_protocol::Uuid;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::data_dir::{DataDir, DataDirError};
 use crate::http;
 use crate::machine::{Control, Machine, Uuids};
-use crate::meta_store::{LocalMetaStore, MetaError};
+use crate::meta_store::{LocalMetaStore, MetaError, MetaStore};
 use crate::metadata::believed_time::REMEMBER_EACH;
 use crate::metadata::identity;
-use crate::metadata::topics::RecoverySummary;
+use crate::metadata::topics::{RecoverySummary, homes_in_use};
 use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, SettingError, Written};
+use crate::storage::data_dir::{DataDir, DataDirError};
+use crate::storage::directory::{Directory, DirectoryParts};
+use crate::storage::folders::{FIRST, FoldersError, Further, Taking};
+use crate::storage::maintenance::Maintenance;
 
 use listener::Listener;
 
@@ -62,6 +66,15 @@ pub enum StartError {
     /// The system gives no threads.
     #[error("the system refuses to start threads: {0}")]
     Threads(std::io::Error),
+}
+
+impl From<FoldersError> for StartError {
+    fn from(error: FoldersError) -> Self {
+        match error {
+            FoldersError::DataDir(error) => Self::DataDir(error),
+            FoldersError::Store(error) => Self::Metadata(error),
+        }
+    }
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -144,8 +157,11 @@ impl BrokerBuilder {
             settings::write(&mut written, "log.dir", &folder.to_string_lossy())?;
         }
         let settings = BrokerSettings::new(written)?;
-        let folder = self.data_dir.unwrap_or_else(|| settings.text("log.dir").into());
-        Broker::begin(settings, &folder)
+        let folders = match self.data_dir {
+            Some(folder) => vec![folder],
+            None => settings.data_dirs(),
+        };
+        Broker::begin(settings, &folders)
     }
 }
 
@@ -177,7 +193,9 @@ struct Running {
     node: Arc<Node>,
     /// Opens what was there at the start.
     recovery: std::thread::JoinHandle<()>,
-    data_dir: DataDir,
+    /// In the order of the node's directories.
+    data_dirs: Vec<(Uuid, DataDir)>,
+    maintenance: Maintenance,
 }
 
 impl Broker {
@@ -226,18 +244,44 @@ impl Broker {
         drop(self);
     }
 
-    fn begin(settings: BrokerSettings, folder: &Path) -> Result<Self, StartError> {
-        let data_dir = DataDir::lock(folder)?;
+    fn begin(settings: BrokerSettings, folders: &[PathBuf]) -> Result<Self, StartError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let (first_path, further_paths) = folders.split_first().expect("there is always one");
+        let mut first = DataDir::lock(Arc::clone(&disk), first_path)?;
         let kafka = Listener::bind("listeners", settings.text("listeners"))?;
         let http = match settings.text("http.listener") {
             "" => None,
             address => Some(Listener::bind("http.listener", address)?),
         };
-        let clean = data_dir.take_clean_mark()?;
-        let machine = machine(&settings);
-        let store = Arc::new(LocalMetaStore::open(Arc::clone(&machine.disk), &data_dir.meta())?);
+        first.prepare(None)?;
+        let machine = machine(&disk);
+        let store = Arc::new(LocalMetaStore::open(Arc::clone(&disk), &first.meta())?);
+        let further = take_further(&machine, &*store, further_paths)?;
+        let mut data_dirs = vec![(FIRST, first)];
+        data_dirs.extend(further.used);
+        let mut cleans = data_dirs.iter().map(|(_, folder)| folder.take_clean_mark());
+        let cleans = cleans.by_ref().collect::<Result<Vec<_>, _>>()?;
+        let is_unclean = |((id, folder), clean): (&(Uuid, DataDir), &CleanStart)| {
+            *clean == CleanStart::No && !(folder.is_new() && *id != FIRST)
+        };
+        let clean = match data_dirs.iter().zip(&cleans).any(is_unclean) {
+            true => CleanStart::No,
+            false => CleanStart::Yes,
+        };
         let identity = identity::claim(&*store, &machine.uuids, clean)?;
-        data_dir.settle()?;
+        data_dirs.iter().zip(&cleans).try_for_each(|((_, folder), clean)| folder.settle(*clean))?;
+        let directories = data_dirs.iter().zip(&cleans).map(|((id, folder), own)| {
+            Directory::new(DirectoryParts {
+                id: *id,
+                path: folder.path().to_owned(),
+                disk: Arc::clone(&disk),
+                flusher: Flusher::start(settings.flusher_threads),
+                clean: if identity.clean == CleanStart::Yes { CleanStart::Yes } else { *own },
+                low_water: settings.low_water,
+            })
+        });
+        let directories = directories.collect();
+        let missing = further.missing.into_iter().map(Arc::new).collect();
         let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
         let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
         let (stop, stopping) = watch::channel(false);
@@ -245,8 +289,8 @@ impl Broker {
         let (connections_max, advertised) =
             (settings.connections_max, settings.text("advertised.listeners").to_owned());
         let control = Control::Threads(control_plane.handle().clone());
-        let topics = data_dir.topics();
-        let parts = NodeParts { machine, control, identity, store, topics, http_address, stopping };
+        let parts =
+            NodeParts { machine, control, identity, store, directories, missing, http_address, stopping };
         let node = Arc::new(Node::open(settings, parts)?);
         let connections = Arc::new(Semaphore::new(connections_max));
         let kafka_address = kafka.address();
@@ -259,8 +303,9 @@ impl Broker {
         if !kafka_address.ip().is_loopback() {
             tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
         }
-        tracing::info!(address = %kafka_address, folder = %folder.display(), "serving Kafka clients");
+        tracing::info!(address = %kafka_address, folder = %first_path.display(), "serving Kafka clients");
         let recovery = recover(&node).map_err(StartError::Threads)?;
+        let maintenance = Maintenance::start(&node).map_err(StartError::Threads)?;
         let running = Running {
             stop,
             connections,
@@ -269,7 +314,8 @@ impl Broker {
             control_plane,
             node,
             recovery,
-            data_dir,
+            data_dirs,
+            maintenance,
         };
         let advertised = (!advertised.is_empty()).then_some(advertised);
         Ok(Self { kafka_address, http_address, advertised, running: Some(running) })
@@ -297,14 +343,24 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
 }
 
 /// The machine as it is.
-fn machine(settings: &BrokerSettings) -> Machine {
+fn machine(disk: &Arc<dyn Disk>) -> Machine {
     Machine {
-        disk: Arc::new(RealDisk),
+        disk: Arc::clone(disk),
         clock: Arc::new(SystemClock),
-        flusher: Flusher::start(settings.flusher_threads),
         uuids: Arc::new(Uuids::Random),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+/// The data folders beside the first, as far as they can be used.
+fn take_further(
+    machine: &Machine,
+    store: &dyn MetaStore,
+    paths: &[PathBuf],
+) -> Result<Further, FoldersError> {
+    let lived_in = homes_in_use(store)?;
+    let Machine { disk, uuids, .. } = machine;
+    Taking { disk, store, uuids, lived_in: &lived_in }.take(paths)
 }
 
 /// Opens the logs on a thread of its own, while clients are answered.
@@ -358,22 +414,27 @@ impl Running {
         if !drained {
             tracing::warn!("connections that did not take their answers in time are cut");
         }
-        let Self { node, recovery, data_dir, data_plane, control_plane, .. } = self;
+        let Self { node, recovery, maintenance, data_dirs, data_plane, control_plane, .. } = self;
         if recovery.join().is_err() {
             tracing::error!("recovery panicked; the next start checks the logs");
         }
+        maintenance.stop();
         data_plane.shutdown_timeout(DATA_TIMEOUT);
         control_plane.shutdown_timeout(CONTROL_TIMEOUT);
         node.time.remember();
-        if let Err(error) = node.topics.close() {
-            tracing::error!(%error, "not every partition could be closed; the next start checks the logs");
-            return;
-        }
-        match data_dir.mark_clean() {
-            Ok(()) => tracing::info!("stopped"),
-            Err(error) => {
-                tracing::error!(%error, "the data folder takes no mark; the next start checks the logs");
+        let mut all_clean = true;
+        for (directory, (_, data_dir)) in node.topics.directories().iter().zip(&data_dirs) {
+            let folder = directory.path.display();
+            if let Err(error) = node.topics.close(directory) {
+                tracing::error!(%folder, %error, "not every partition could be closed; the next start checks the logs");
+                all_clean = false;
+            } else if let Err(error) = data_dir.mark_clean() {
+                tracing::error!(%folder, %error, "the data folder takes no mark; the next start checks the logs");
+                all_clean = false;
             }
+        }
+        if all_clean {
+            tracing::info!("stopped");
         }
     }
 }

@@ -22,7 +22,6 @@ mod frame;
 mod handlers;
 mod session;
 
-mod data_dir;
 mod fetch_session;
 mod machine;
 mod meta_store;
@@ -31,14 +30,15 @@ mod node;
 pub mod settings;
 #[cfg(feature = "sim")]
 mod sim;
+mod storage;
 
 mod http;
 mod metrics;
 
 pub use broker::{Broker, BrokerBuilder, StartError};
-pub use data_dir::DataDirError;
 pub use meta_store::MetaError;
 pub use metadata::topics::RecoverySummary;
 pub use settings::SettingError;
 #[cfg(feature = "sim")]
 pub use sim::{SimBroker, SimOptions};
+pub use storage::data_dir::DataDirError;

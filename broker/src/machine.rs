@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use millstream_log::{Clock, Disk, Flusher};
+use millstream_log::{Clock, Disk};
 use millstream_protocol::Uuid;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 pub(crate) struct Machine {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) flusher: Arc<Flusher>,
     pub(crate) uuids: Arc<Uuids>,
     /// Threads that may work side by side on many partitions. One is the calling thread itself.
     pub(crate) threads: usize,

@@ -1,5 +1,7 @@
 //! What Prometheus sees. Handles are resolved once; the request path only increments them.
 
+mod storage;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,10 @@ use millstream_log::ClockState;
 use millstream_protocol::ApiKey;
 
 use crate::dispatch::ROUTES;
-use crate::metadata::topics::{Partition, Topics, Unavailable};
+use crate::metadata::topics::Topics;
+use crate::storage::directory::Directory;
+
+use storage::StorageMetrics;
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 16] = [
@@ -37,10 +42,7 @@ pub(crate) struct Metrics {
     records_appended: Counter,
     bytes_appended: Counter,
     batches_refused: Counter,
-    topics: Gauge,
-    partitions: Gauge,
-    partitions_failed: Gauge,
-    log_bytes: Gauge,
+    pub(crate) storage: StorageMetrics,
     clock_held: Gauge,
     clock_ahead: Gauge,
 }
@@ -52,16 +54,16 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(directories: &[Arc<Directory>]) -> Self {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS)
             .expect("the buckets are not empty")
             .build_recorder();
         let exporter = recorder.handle();
-        metrics::with_local_recorder(&recorder, || Self::resolve(exporter))
+        metrics::with_local_recorder(&recorder, || Self::resolve(exporter, directories))
     }
 
-    fn resolve(exporter: PrometheusHandle) -> Self {
+    fn resolve(exporter: PrometheusHandle, directories: &[Arc<Directory>]) -> Self {
         describe();
         let api = |name: &'static str| ApiMetrics {
             requests: metrics::counter!("millstream_requests_total", "api" => name),
@@ -78,10 +80,7 @@ impl Metrics {
             records_appended: metrics::counter!("millstream_records_appended_total"),
             bytes_appended: metrics::counter!("millstream_bytes_appended_total"),
             batches_refused: metrics::counter!("millstream_batches_refused_total"),
-            topics: metrics::gauge!("millstream_topics"),
-            partitions: metrics::gauge!("millstream_partitions"),
-            partitions_failed: metrics::gauge!("millstream_partitions_failed"),
-            log_bytes: metrics::gauge!("millstream_log_bytes"),
+            storage: StorageMetrics::resolve(directories),
             clock_held: metrics::gauge!("millstream_clock_held"),
             clock_ahead: metrics::gauge!("millstream_clock_ahead_seconds"),
         }
@@ -142,19 +141,10 @@ impl Metrics {
 
     /// The text that Prometheus scrapes. Gauges of the logs are computed here, not on the append path.
     pub(crate) fn render(&self, topics: &Topics) -> String {
-        let snapshot = topics.snapshot();
-        let topics = snapshot.sorted();
-        let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
-        self.topics.set(topics.len() as f64);
-        self.partitions.set(partitions().count() as f64);
-        let failed = |partition: &&Arc<Partition>| match partition.log() {
-            Ok(log) => log.is_failed(),
-            Err(missing) => matches!(missing, Unavailable::Failed { .. }),
-        };
-        self.partitions_failed.set(partitions().filter(failed).count() as f64);
-        let logs = partitions().filter_map(|partition| partition.log().ok());
-        self.log_bytes.set(logs.map(|log| log.size_bytes()).sum::<u64>() as f64);
-        self.exporter.render()
+        self.storage.look(topics);
+        let mut text = self.exporter.render();
+        text.push_str(&storage::render_flushes(topics.directories()));
+        text
     }
 }
 
@@ -182,12 +172,6 @@ fn describe() {
         "Bytes of acknowledged batches, as stored."
     );
     describe_counter!("millstream_batches_refused_total", "Record batches refused with an error.");
-    describe_gauge!("millstream_topics", "Topics.");
-    describe_gauge!("millstream_partitions", "Partitions.");
-    describe_gauge!(
-        "millstream_partitions_failed",
-        "Partitions that take no writes because a write or flush failed; a restart reopens them."
-    );
     describe_gauge!(
         "millstream_clock_held",
         "1 while the wall clock jumped and is not believed: ages go by the time before."
@@ -197,5 +181,4 @@ fn describe() {
         Unit::Seconds,
         "How far the wall clock is ahead of the time by which ages go."
     );
-    describe_gauge!("millstream_log_bytes", Unit::Bytes, "Bytes of all segment files.");
 }

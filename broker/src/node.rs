@@ -2,7 +2,6 @@
 //! own or guards itself.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_log::{CleanStart, Clock};
@@ -15,9 +14,11 @@ use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
 use crate::metadata::identity::Identity;
 use crate::metadata::producer_ids::ProducerIds;
-use crate::metadata::topics::{LogSource, Topics};
+use crate::metadata::topics::{Logs, Topics};
 use crate::metrics::Metrics;
 use crate::settings::BrokerSettings;
+use crate::storage::directory::Directory;
+use crate::storage::folders::Missing;
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -46,8 +47,10 @@ pub(crate) struct NodeParts {
     pub(crate) control: Control,
     pub(crate) identity: Identity,
     pub(crate) store: Arc<dyn MetaStore>,
-    /// The folder of all topics.
-    pub(crate) topics: PathBuf,
+    /// The data folders that are used; the first has the metadata.
+    pub(crate) directories: Vec<Arc<Directory>>,
+    /// Those that should be and cannot.
+    pub(crate) missing: Vec<Arc<Missing>>,
     pub(crate) http_address: Option<SocketAddr>,
     pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -55,16 +58,17 @@ pub(crate) struct NodeParts {
 impl Node {
     /// Reads what is on disk; logs are opened later.
     pub(crate) fn open(settings: BrokerSettings, parts: NodeParts) -> Result<Self, MetaError> {
-        let NodeParts { machine, control, identity, store, topics, http_address, stopping } = parts;
+        let NodeParts { machine, control, identity, store, directories, missing, http_address, stopping } =
+            parts;
         if identity.clean == CleanStart::No {
             tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
         }
         let clock = Arc::clone(&machine.clock);
         let time = BelievedTime::new(Arc::clone(&store), Arc::clone(&clock), settings.clock_hold)?;
         let machine = Machine { clock: time.clock(), ..machine };
-        let logs =
-            LogSource { machine, folder: topics, leader_epoch: identity.leader_epoch, clean: identity.clean };
+        let logs = Logs { machine, leader_epoch: identity.leader_epoch, directories, missing };
         let topics = Topics::load(Arc::clone(&store), logs, &settings.topic_defaults)?;
+        let metrics = Metrics::new(topics.directories());
         let view = SingleNode {
             cluster_id: identity.cluster_id,
             epoch: identity.leader_epoch,
@@ -78,7 +82,7 @@ impl Node {
             producer_ids: ProducerIds::new(store),
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
             frames: FrameMemory::new(settings.frames_in_flight_bytes),
-            metrics: Metrics::new(),
+            metrics,
             http_address,
             control,
             stopping,

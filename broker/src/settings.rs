@@ -231,6 +231,22 @@ pub enum SettingError {
         /// What was written.
         value: String,
     },
+    /// Two settings for one thing.
+    #[error("'{one}' and '{other}' are both set; set only one of them")]
+    TwoForOne {
+        /// One.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A path is empty, or named twice.
+    #[error("'{name}' is '{value}'; it is a list of different paths with commas between them")]
+    NotAListOfPaths {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+    },
     /// One request could never be read.
     #[error(
         "'queued.max.request.bytes' is {budget}; it must be at least 'socket.request.max.bytes', {frame}"

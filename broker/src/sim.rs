@@ -7,22 +7,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream_log::{Disk, Flusher, ManualClock, PowerCut, SimDisk};
+use millstream_log::{Flusher, ManualClock, PowerCut, SimDisk};
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::StartError;
 use crate::connection::Connection;
-use crate::data_dir;
 use crate::dispatch::Peer;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::identity;
 use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, Written};
-use crate::{DataDirError, StartError};
+use crate::storage::data_dir::DataDir;
+use crate::storage::directory::{Directory, DirectoryParts};
+use crate::storage::folders::FIRST;
 
 const FOLDER: &str = "/data";
 
@@ -49,8 +51,7 @@ pub struct SimOptions {
 pub struct SimBroker {
     node: Arc<Node>,
     disk: SimDisk,
-    /// The disk as this broker sees it.
-    own_disk: SimDisk,
+    data_dir: DataDir,
     flusher: Arc<Flusher>,
     stop: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
@@ -73,30 +74,38 @@ impl SimBroker {
         let machine = Machine {
             disk: Arc::new(own_disk.clone()),
             clock,
-            flusher: Arc::clone(&flusher),
             uuids: Arc::new(Uuids::Seeded(Mutex::new(seed))),
             threads: 1,
         };
         let folder = Path::new(FOLDER);
-        let unusable = |error| DataDirError::Unusable { folder: folder.to_owned(), error };
-        make_folders(&own_disk, folder).map_err(unusable)?;
-        let clean = data_dir::take_clean_mark(&own_disk, folder).map_err(unusable)?;
-        let store = Arc::new(LocalMetaStore::open(Arc::clone(&machine.disk), &folder.join("meta"))?);
+        let mut data_dir = DataDir::unlocked(Arc::clone(&machine.disk), folder)?;
+        data_dir.prepare(None)?;
+        let clean = data_dir.take_clean_mark()?;
+        let store = Arc::new(LocalMetaStore::open(Arc::clone(&machine.disk), &data_dir.meta())?);
         let identity = identity::claim(&*store, &machine.uuids, clean)?;
-        sync_folders(&own_disk, folder).map_err(unusable)?;
+        data_dir.settle(clean)?;
+        let directory = Directory::new(DirectoryParts {
+            id: FIRST,
+            path: folder.to_owned(),
+            disk: Arc::clone(&machine.disk),
+            flusher: Arc::clone(&flusher),
+            clean: identity.clean,
+            low_water: settings.low_water,
+        });
         let (stop, stopping) = watch::channel(false);
         let parts = NodeParts {
             machine,
             control: Control::Tasks(Handle::current()),
             identity,
             store,
-            topics: folder.join("topics"),
+            directories: vec![directory],
+            missing: Vec::new(),
             http_address: None,
             stopping,
         };
         let node = Arc::new(Node::open(settings, parts)?);
         node.topics.recover(&|| false);
-        Ok(Self { node, disk, own_disk, flusher, stop, connections: Mutex::default() })
+        Ok(Self { node, disk, data_dir, flusher, stop, connections: Mutex::default() })
     }
 
     /// Partitions that could not be opened at the start.
@@ -157,8 +166,8 @@ impl SimBroker {
         }
         while self.flusher.step() {}
         self.node.time.remember();
-        let closed = self.node.topics.close().is_ok();
-        closed && data_dir::mark_clean(&self.own_disk, Path::new(FOLDER)).is_ok()
+        let closed = self.node.topics.directories().iter().all(|one| self.node.topics.close(one).is_ok());
+        closed && self.data_dir.mark_clean().is_ok()
     }
 
     async fn end(self) {
@@ -166,20 +175,4 @@ impl SimBroker {
         connections.shutdown().await;
         self.flusher.abandon();
     }
-}
-
-fn make_folders(disk: &SimDisk, folder: &Path) -> std::io::Result<()> {
-    for folder in [folder.to_owned(), folder.join("topics")] {
-        match disk.create_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            made => made?,
-        }
-    }
-    Ok(())
-}
-
-/// Once the metadata is: the file system's journal carries them together.
-fn sync_folders(disk: &SimDisk, folder: &Path) -> std::io::Result<()> {
-    disk.sync_dir(folder)?;
-    folder.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
 }

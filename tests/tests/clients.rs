@@ -36,7 +36,13 @@ impl Peer {
             return Self { bootstrap, _own: None };
         }
         let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::builder().data_dir(dir.path()).listen("127.0.0.1:0").no_http().start().unwrap();
+        let broker = Broker::builder()
+            .data_dir(dir.path())
+            .listen("127.0.0.1:0")
+            .no_http()
+            .set("log.retention.ms", "-1")
+            .start()
+            .unwrap();
         Self { bootstrap: broker.kafka_address().to_string(), _own: Some((broker, dir)) }
     }
 
@@ -442,8 +448,15 @@ async fn many_partitions_are_read_in_one_session_while_they_are_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let start =
-        |address: &str| Broker::builder().data_dir(dir.path()).listen(address).no_http().start().unwrap();
+    let start = |address: &str| {
+        Broker::builder()
+            .data_dir(dir.path())
+            .listen(address)
+            .no_http()
+            .set("log.retention.ms", "-1")
+            .start()
+            .unwrap()
+    };
     let mut broker = start("127.0.0.1:0");
     let address = broker.kafka_address().to_string();
     let client = Client::builder(&address).connect().await.unwrap();

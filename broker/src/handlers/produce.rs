@@ -27,6 +27,7 @@ use crate::dispatch::{Answer, Call, Handler};
 use crate::metadata::cluster_view::{Leadership as Leader, NotLed};
 use crate::metadata::topics::{Snapshot, Topic};
 use crate::settings::TopicSettings;
+use crate::storage::directory::Home;
 
 pub(crate) struct Produce;
 
@@ -143,6 +144,10 @@ fn append_partition(
     })?;
     let records = data.records.map(|records| records.into_bytes()).unwrap_or_default();
     let batch = admit(records, &topic.settings, call)?;
+    if let Home::On(directory) = &partition.home {
+        let room = directory.space.take(batch.len());
+        room.map_err(|low| Refused::new(ErrorCode::KafkaStorageError, low.to_string()))?;
+    }
     let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
     call.node.metrics.appended(header.record_count, batch.len());
     Ok(submit(led.log, Append { batch, header, acks }))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use millstream_log::{CleanStart, Flusher, LeaderEpoch, RealDisk, SystemClock};
+use millstream_log::{CleanStart, Disk, Flusher, LeaderEpoch, RealDisk, SystemClock};
 use millstream_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use millstream_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use millstream_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -30,10 +30,12 @@ use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::tests::TwoNodes;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
 use crate::metadata::producer_ids::ProducerIds;
-use crate::metadata::topics::{LogSource, Topics};
+use crate::metadata::topics::{Logs, Topics};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::settings::{BrokerSettings, Written};
+use crate::storage::directory::{Directory, DirectoryParts};
+use crate::storage::folders::FIRST;
 
 const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
 
@@ -56,7 +58,7 @@ impl Cluster {
     /// A single node that has read its metadata after a restart, and has opened no log yet.
     fn restarted() -> Self {
         let Self { folder, node, .. } = Self::new();
-        node.topics.close().unwrap();
+        node.topics.close(&node.topics.directories()[0]).unwrap();
         drop(node);
         let view = SingleNode { cluster_id: "one".into(), epoch: LeaderEpoch::new(5), advertised: None };
         Self::on(folder, Box::new(view))
@@ -67,20 +69,22 @@ impl Cluster {
         let store = Arc::new(LocalMetaStore::open(Arc::new(RealDisk), &folder.path().join("meta")).unwrap());
         let topics = folder.path().join("topics");
         std::fs::create_dir_all(&topics).unwrap();
-        let logs = LogSource {
-            machine: Machine {
-                disk: Arc::new(RealDisk),
-                clock: Arc::new(SystemClock),
-                flusher: Flusher::start(1),
-                uuids: Arc::new(Uuids::Random),
-                threads: 1,
-            },
-            folder: topics,
-            leader_epoch: LeaderEpoch::new(5),
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let directory = Directory::new(DirectoryParts {
+            id: FIRST,
+            path: folder.path().to_owned(),
+            disk: Arc::clone(&disk),
+            flusher: Flusher::start(1),
             clean: CleanStart::Yes,
-        };
+            low_water: settings.low_water,
+        });
+        let machine =
+            Machine { disk, clock: Arc::new(SystemClock), uuids: Arc::new(Uuids::Random), threads: 1 };
+        let leader_epoch = LeaderEpoch::new(5);
+        let logs = Logs { machine, leader_epoch, directories: vec![directory], missing: Vec::new() };
         let topics = Topics::load(store.clone(), logs, &settings.topic_defaults).unwrap();
         let time = BelievedTime::new(store.clone(), Arc::new(SystemClock), Duration::ZERO).unwrap();
+        let metrics = Metrics::new(topics.directories());
         let (stop, stopping) = watch::channel(false);
         let node = Node {
             clock: Arc::new(SystemClock),
@@ -90,7 +94,7 @@ impl Cluster {
             producer_ids: ProducerIds::new(store),
             fetch_sessions: FetchSessions::new(10),
             frames: FrameMemory::new(1 << 20),
-            metrics: Metrics::new(),
+            metrics,
             http_address: None,
             control: Control::Threads(tokio::runtime::Handle::current()),
             stopping,
@@ -276,7 +280,7 @@ async fn a_topic_that_is_deleted_while_it_is_recovered_stays_deleted() {
     topics.recover(&|| false);
     let id = before.named("t").unwrap().id;
     assert!(!cluster.folder.path().join("topics").join(id.to_string()).exists());
-    assert!(topics.close().is_ok());
+    assert!(topics.close(&topics.directories()[0]).is_ok());
 }
 
 #[tokio::test]
@@ -286,5 +290,11 @@ async fn a_recovery_that_is_stopped_leaves_the_rest_unopened_and_says_so() {
     let summary = topics.recover(&|| true);
     assert_eq!((summary.partitions, summary.opened), (2, 0));
     assert!(topics.recovery().is_over(), "who waits for it is told");
-    assert!(topics.close().unwrap_err().to_string().contains("2 partitions were never opened"));
+    assert!(
+        topics
+            .close(&topics.directories()[0])
+            .unwrap_err()
+            .to_string()
+            .contains("2 partitions were never opened")
+    );
 }

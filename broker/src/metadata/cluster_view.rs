@@ -86,10 +86,11 @@ impl dyn ClusterView {
     }
 }
 
-/// A cluster of one: this node leads everything, in one epoch that rises at every unclean start.
+/// A cluster of one: this node leads everything.
 #[derive(Debug)]
 pub(crate) struct SingleNode {
     pub(crate) cluster_id: String,
+    /// Rises at every unclean start; the least that a log has.
     pub(crate) epoch: LeaderEpoch,
     /// Told to clients instead of the address they dialled, if set.
     pub(crate) advertised: Option<(String, u16)>,
@@ -118,14 +119,18 @@ impl ClusterView for SingleNode {
         vec![Endpoint { node: SINGLE_NODE, host, port }]
     }
 
-    fn leadership(&self, _topic: Uuid, _partition: &Partition) -> Leadership {
-        Leadership { leader: SINGLE_NODE, epoch: self.epoch }
+    /// A log's own epoch rises above the node's when it is reopened.
+    fn leadership(&self, _topic: Uuid, partition: &Partition) -> Leadership {
+        let epoch = partition.log().map_or(self.epoch, |log| log.leader_epoch());
+        Leadership { leader: SINGLE_NODE, epoch }
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::storage::directory::Home;
+    use crate::storage::folders::Missing;
 
     /// Node 1 of two; node 2 leads every odd partition.
     #[derive(Debug)]
@@ -151,10 +156,15 @@ pub(crate) mod tests {
         }
     }
 
+    fn unopened(index: usize) -> Arc<Partition> {
+        let missing = Missing { id: Uuid::nil(), path: "/nowhere".into(), reason: "a test".into() };
+        Partition::unopened(index, Home::Missing(Arc::new(missing)))
+    }
+
     #[test]
     fn a_partition_led_elsewhere_is_refused_after_its_epoch_is_checked() {
         let view: &dyn ClusterView = &TwoNodes;
-        let there = Partition::unopened(1);
+        let there = unopened(1);
         let refused = |client| view.lead(Uuid::nil(), &there, client).unwrap_err();
         let now = LeaderEpoch::new(5);
         assert_eq!(refused(4), NotLed::FencedEpoch { client: 4, now });
@@ -164,12 +174,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn whatever_epoch_a_client_names_a_partition_without_a_log_is_recovering() {
+    fn whatever_epoch_a_client_names_a_partition_without_a_log_is_unavailable() {
         let view: &dyn ClusterView = &TwoNodes;
-        let here = Partition::unopened(0);
+        let here = unopened(0);
         for client in [-1, 4, 5, 6] {
             let refused = view.lead(Uuid::nil(), &here, client).unwrap_err();
-            assert_eq!(refused, NotLed::Unavailable(Unavailable::Recovering));
+            assert!(matches!(refused, NotLed::Unavailable(Unavailable::Failed { .. })), "{refused}");
         }
     }
 

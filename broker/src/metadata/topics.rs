@@ -5,30 +5,32 @@
 //! a topic exist. A crash in between leaves folders that no topic owns; they are left alone and reported. A
 //! deletion goes the other way.
 
+mod logs;
 mod partition;
 mod recovering;
-mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use millstream_log::{FlushError, Log, OpenError};
+use millstream_log::{FlushError, LeaderEpoch, Log, OpenError};
 use millstream_protocol::{KStr, Uuid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::topic_name::{self, TopicNameError};
 use crate::machine::Uuids;
-use crate::meta_store::{Expect, MetaError, MetaStore};
+use crate::meta_store::{Entry, Expect, MetaError, MetaStore};
 use crate::settings::TopicSettings;
+use crate::storage::directory::{Directory, Home};
+use crate::storage::folders::{FIRST, Missing};
 
+pub(crate) use logs::Logs;
 pub(crate) use partition::{Partition, Unavailable};
 pub(crate) use recovering::RecoveryProgress;
 pub use recovering::RecoverySummary;
-pub(crate) use source::LogSource;
 
 const KEY_PREFIX: &str = "topics/";
 
@@ -99,6 +101,32 @@ struct StoredTopic {
     partitions: usize,
     #[serde(default)]
     configs: BTreeMap<String, String>,
+    /// The data folder of each partition; those that are not named are in the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    homes: Vec<Uuid>,
+}
+
+impl StoredTopic {
+    fn read(key: &str, entry: &Entry) -> Result<Self, MetaError> {
+        serde_json::from_slice(&entry.value).map_err(|error| MetaError::corrupt(key, &error.to_string()))
+    }
+}
+
+/// The data folders in which the store says that partitions lie.
+pub(crate) fn homes_in_use(store: &dyn MetaStore) -> Result<HashSet<Uuid>, MetaError> {
+    let mut homes = HashSet::new();
+    for (key, entry) in store.list(KEY_PREFIX)? {
+        homes.extend(StoredTopic::read(&key, &entry)?.homes);
+    }
+    Ok(homes)
+}
+
+/// What is stored of where partitions lie.
+fn home_ids(homes: &[Home]) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = homes.iter().map(Home::id).collect();
+    let named = ids.iter().rposition(|id| *id != FIRST).map_or(0, |last| last + 1);
+    ids.truncate(named);
+    ids
 }
 
 /// Why a topic could not be created, changed or opened.
@@ -137,7 +165,7 @@ pub(crate) struct Topics {
     /// Held while the snapshot is replaced; changes come one at a time.
     changing: Mutex<()>,
     store: Arc<dyn MetaStore>,
-    logs: LogSource,
+    logs: Logs,
     progress: RecoveryProgress,
 }
 
@@ -151,22 +179,29 @@ impl Topics {
     /// Reads the topics that the store names. Their logs are opened by `recover`.
     pub(crate) fn load(
         store: Arc<dyn MetaStore>,
-        logs: LogSource,
+        logs: Logs,
         defaults: &TopicSettings,
     ) -> Result<Self, MetaError> {
         let mut snapshot = Snapshot::default();
         let mut count = 0;
         for (key, entry) in store.list(KEY_PREFIX)? {
-            let stored: StoredTopic = serde_json::from_slice(&entry.value)
-                .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
-            let StoredTopic { id, partitions, configs } = stored;
+            let mut stored = StoredTopic::read(&key, &entry)?;
             let settings = defaults
-                .with_overrides(&configs)
+                .with_overrides(&stored.configs)
                 .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
+            let homes = logs.homes(stored.id, &stored.homes, stored.partitions);
+            let (ids, mut version) = (home_ids(&homes), entry.version);
+            // Somebody has moved folders: should that disk be lost now, they have to be missed there.
+            if ids != stored.homes {
+                stored.homes = ids;
+                version = store.put(&key, encode(&stored), Expect::Version(version))?;
+            }
+            let StoredTopic { id, partitions, configs, .. } = stored;
             let name = KStr::from(key[KEY_PREFIX.len()..].to_owned());
             count += partitions;
-            let partitions = (0..partitions).map(Partition::unopened).collect();
-            let topic = Arc::new(Topic { id, name, settings, configs, partitions, version: entry.version });
+            let partitions = homes.into_iter().enumerate();
+            let partitions = partitions.map(|(index, home)| Partition::unopened(index, home)).collect();
+            let topic = Arc::new(Topic { id, name, settings, configs, partitions, version });
             snapshot.by_id.insert(topic.id, Arc::clone(&topic));
             snapshot.by_name.insert(topic.name.clone(), topic);
         }
@@ -180,12 +215,28 @@ impl Topics {
         self.snapshot.load()
     }
 
-    /// Brings everything to the disk and closes it; tries all logs even if one fails. Blocks on the disk.
-    pub(crate) fn close(&self) -> Result<(), CloseError> {
+    /// The epoch of this node, which is the least that a log of its has.
+    pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
+        self.logs.leader_epoch
+    }
+
+    /// The data folders that are used.
+    pub(crate) fn directories(&self) -> &[Arc<Directory>] {
+        &self.logs.directories
+    }
+
+    /// The data folders that should be and cannot.
+    pub(crate) fn missing_directories(&self) -> &[Arc<Missing>] {
+        &self.logs.missing
+    }
+
+    /// Brings everything in a data folder to the disk and closes it; tries all logs even if one fails. Blocks
+    /// on the disk.
+    pub(crate) fn close(&self, directory: &Directory) -> Result<(), CloseError> {
         let _changing = self.changing.lock();
         let snapshot = self.snapshot();
-        let partitions: Vec<&Arc<Partition>> =
-            snapshot.sorted().into_iter().flat_map(|topic| &topic.partitions).collect();
+        let all = snapshot.sorted().into_iter().flat_map(|topic| &topic.partitions);
+        let partitions: Vec<&Arc<Partition>> = all.filter(|partition| partition.is_on(directory)).collect();
         let logs: Vec<&Arc<Log>> = partitions.iter().filter_map(|partition| partition.log().ok()).collect();
         let closed: Result<(), FlushError> =
             in_parallel(self.logs.machine.threads, &logs, |log| log.close()).into_iter().collect();
@@ -221,13 +272,14 @@ impl Topics {
     ) -> Result<Arc<Topic>, TopicError> {
         let _changing = self.changing.lock();
         let count = self.check_new(name, partitions)?;
-        let stored = StoredTopic { id: fresh_topic_id(&self.logs.machine.uuids), partitions: count, configs };
+        let chosen = self.logs.choose(&self.snapshot(), count);
+        let homes: Vec<Home> = chosen.iter().map(|home| Home::On(Arc::clone(home))).collect();
+        let id = fresh_topic_id(&self.logs.machine.uuids);
+        let stored = StoredTopic { id, partitions: count, configs, homes: home_ids(&homes) };
         let key = format!("{KEY_PREFIX}{name}");
-        let made = self.logs.open_new(stored.id, 0..count, &settings).map_err(TopicError::from);
-        let made = made.and_then(|partitions| {
-            self.logs.sync_folder()?;
-            Ok((partitions, self.store.put(&key, encode(&stored), Expect::Absent)?))
-        });
+        let made = self.logs.open_new(id, 0, chosen, &settings).map_err(TopicError::from);
+        let made = made
+            .and_then(|partitions| Ok((partitions, self.store.put(&key, encode(&stored), Expect::Absent)?)));
         let (partitions, version) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -260,10 +312,13 @@ impl Topics {
         let _changing = self.changing.lock();
         let topic = self.check_growth(name, count)?;
         let count = partition_count(count)?;
-        let stored = StoredTopic { id: topic.id, partitions: count, configs: topic.configs.clone() };
         let key = format!("{KEY_PREFIX}{name}");
         let mut partitions = topic.partitions.clone();
-        partitions.extend(self.logs.open_new(topic.id, partitions.len()..count, &topic.settings)?);
+        let chosen = self.logs.choose(&self.snapshot(), count - partitions.len());
+        partitions.extend(self.logs.open_new(topic.id, partitions.len(), chosen, &topic.settings)?);
+        let homes: Vec<Home> = partitions.iter().map(|partition| partition.home.clone()).collect();
+        let configs = topic.configs.clone();
+        let stored = StoredTopic { id: topic.id, partitions: count, configs, homes: home_ids(&homes) };
         let version = self.store.put(&key, encode(&stored), Expect::Version(topic.version))?;
         let grown = Topic {
             id: topic.id,

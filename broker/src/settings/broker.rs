@@ -1,6 +1,10 @@
 //! The broker's settings, narrowed to what its parts need.
 
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::storage::space::LowWater;
 
 use super::{SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size};
 
@@ -38,6 +42,10 @@ pub(crate) struct BrokerSettings {
     /// Threads of the data plane; 0: one for each processor.
     pub(crate) data_threads: usize,
     pub(crate) advertised: Option<(String, u16)>,
+    pub(crate) low_water: LowWater,
+    pub(crate) retention_check_interval: Duration,
+    /// `None`: nothing is scrubbed.
+    pub(crate) scrub_bytes_per_second: Option<NonZeroU64>,
 }
 
 impl BrokerSettings {
@@ -55,6 +63,7 @@ impl BrokerSettings {
             let (budget, frame) = (frames_in_flight_bytes, frame_bytes_max);
             return Err(SettingError::BudgetBelowFrame { budget, frame });
         }
+        check_data_dirs(&written)?;
         let replication_policy = match in_force(&written, "replication.factor.policy") {
             "virtual" => ReplicationPolicy::Virtual,
             _ => ReplicationPolicy::Strict,
@@ -76,12 +85,42 @@ impl BrokerSettings {
             flusher_threads: size(&written, "log.flusher.threads"),
             data_threads: size(&written, "num.network.threads"),
             advertised: parse_address(in_force(&written, "advertised.listeners")),
+            low_water: match u64::try_from(number(&written, "log.disk.free.min.bytes")) {
+                Ok(bytes) => LowWater::Bytes(bytes),
+                Err(_) => LowWater::Chosen,
+            },
+            retention_check_interval: millis(&written, "log.retention.check.interval.ms"),
+            scrub_bytes_per_second: NonZeroU64::new(size(&written, "log.scrub.max.bytes.per.second") as u64),
             written,
         })
     }
 
+    /// The data folders, the one with the metadata first.
+    pub(crate) fn data_dirs(&self) -> Vec<PathBuf> {
+        match self.text("log.dirs") {
+            "" => vec![self.text("log.dir").into()],
+            listed => listed.split(',').map(|path| path.trim().into()).collect(),
+        }
+    }
+
     pub(crate) fn text(&self, name: &'static str) -> &str {
         in_force(&self.written, name)
+    }
+}
+
+fn check_data_dirs(written: &Written) -> Result<(), SettingError> {
+    let listed = in_force(written, "log.dirs");
+    if listed.is_empty() {
+        return Ok(());
+    }
+    if written.contains_key("log.dir") {
+        return Err(SettingError::TwoForOne { one: "log.dir", other: "log.dirs" });
+    }
+    let paths: Vec<&str> = listed.split(',').map(str::trim).collect();
+    let is_wrong = |(at, path): (usize, &&str)| path.is_empty() || paths[..at].contains(path);
+    match paths.iter().enumerate().any(is_wrong) {
+        true => Err(SettingError::NotAListOfPaths { name: "log.dirs", value: listed.to_owned() }),
+        false => Ok(()),
     }
 }
 

@@ -84,6 +84,18 @@ pub static REGISTRY: &[Knob] = &[
         "What becomes of old records. 'delete' removes them by age and size (log.retention.ms, log.retention.bytes), 'compact' keeps the last record of each key, 'compact,delete' does both.",
     ),
     broker("log.dir", Kind::Text, "./millstream-data", "The folder in which everything durable is kept."),
+    broker(
+        "log.dirs",
+        Kind::Text,
+        "",
+        "Several such folders, one for each disk, with commas between them; then log.dir may not be set. The first one has the metadata and must stay the first. A new partition goes to the folder that has the fewest; one whose folder cannot be used is refused until it can.",
+    ),
+    broker(
+        "log.disk.free.min.bytes",
+        long(-1),
+        "-1",
+        "So many bytes stay free on the disk of each data folder: records that would use them are refused with a retriable error, everything else goes on, and records are taken again by themselves once there is room. -1: 256 MiB, or a twentieth of a small disk.",
+    ),
     topic(
         "log.durability",
         "durability",
@@ -161,6 +173,12 @@ pub static REGISTRY: &[Knob] = &[
         "The size of a partition beyond which its oldest segments are deleted, as long as the others hold at least this much. -1: no limit.",
     ),
     broker(
+        "log.retention.check.interval.ms",
+        Kind::Long { min: 100, max: i32::MAX as i64 },
+        "10000",
+        "How often partitions are looked through for records to delete.",
+    ),
+    broker(
         "log.retention.clock.hold.ms",
         Kind::Long { min: 0, max: i64::MAX / 1_000_000 },
         "86400000",
@@ -179,6 +197,12 @@ pub static REGISTRY: &[Knob] = &[
         long(1),
         "604800000",
         "The age at which a segment is closed and a new one begun, even if it is not full and nothing comes any more.",
+    ),
+    broker(
+        "log.scrub.max.bytes.per.second",
+        long(0),
+        "0",
+        "Stored records are read and checked in the background at this rate for each data folder, over and over, so that damage is found while there is another copy. 0: never.",
     ),
     topic(
         "log.segment.bytes",

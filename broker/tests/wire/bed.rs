@@ -70,6 +70,8 @@ impl Bed {
 
 fn builder(folder: &Path, settings: &[(&'static str, String)]) -> BrokerBuilder {
     let base = Broker::builder().data_dir(folder.join("data")).listen("127.0.0.1:0");
+    // Batches here are of 1970.
+    let base = base.set("log.retention.ms", "-1");
     settings.iter().fold(base, |builder, (name, value)| builder.set(*name, value))
 }
 

@@ -12,10 +12,14 @@ use std::sync::{Arc, OnceLock};
 use millstream_log::{Log, OpenError, Recovery};
 use parking_lot::Mutex;
 
+use crate::storage::directory::{Directory, Home};
+
 /// One partition on this node.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) index: i32,
+    /// The data folder that it lies in.
+    pub(crate) home: Home,
     log: OnceLock<Arc<Log>>,
     opening: Mutex<()>,
     /// Why there is no log, while there is none.
@@ -35,10 +39,28 @@ pub(crate) enum Unavailable {
 
 impl Partition {
     /// A partition whose log is not open yet.
-    pub(crate) fn unopened(index: usize) -> Arc<Self> {
+    pub(crate) fn unopened(index: usize, home: Home) -> Arc<Self> {
         let index = i32::try_from(index).expect("bounded by PARTITIONS_MAX");
-        let missing = Mutex::new(Unavailable::Recovering);
-        Arc::new(Self { index, log: OnceLock::new(), opening: Mutex::new(()), missing })
+        let missing = match &home {
+            Home::On(_) => Unavailable::Recovering,
+            Home::Missing(missing) => {
+                let (folder, reason) = (missing.path.display(), &missing.reason);
+                let reason = format!("its data folder {folder} is not used: {reason}").into();
+                Unavailable::Failed { reason }
+            }
+        };
+        Arc::new(Self {
+            index,
+            home,
+            log: OnceLock::new(),
+            opening: Mutex::default(),
+            missing: Mutex::new(missing),
+        })
+    }
+
+    /// Whether it lies in this data folder.
+    pub(crate) fn is_on(&self, directory: &Directory) -> bool {
+        matches!(&self.home, Home::On(home) if home.id == directory.id)
     }
 
     /// The log, or why there is none.

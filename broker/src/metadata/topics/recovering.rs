@@ -14,6 +14,7 @@ use millstream_log::{OpenError, Recovery};
 use parking_lot::{Condvar, Mutex};
 
 use super::{Partition, Snapshot, Topic, Topics};
+use crate::storage::directory::Home;
 
 /// How often progress is reported while it lasts.
 const REPORT_EACH: Duration = Duration::from_secs(1);
@@ -155,8 +156,8 @@ impl Topics {
     pub(crate) fn recover(&self, is_stopping: &(dyn Fn() -> bool + Sync)) -> RecoverySummary {
         let snapshot = self.with_folders();
         let jobs: Vec<(&Arc<Topic>, &Arc<Partition>)> = snapshot
-            .by_name
-            .values()
+            .sorted()
+            .into_iter()
             .flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)))
             .filter(|(_, partition)| partition.log().is_err())
             .collect();
@@ -183,8 +184,17 @@ impl Topics {
         }
         let summary = self.progress.finish();
         report(&summary);
-        self.logs.report_strangers(&self.snapshot());
+        let topics = self.snapshot();
+        for directory in self.directories() {
+            directory.report_strangers(&|id| topics.identified(id).is_some());
+        }
         summary
+    }
+
+    /// Tries to open a partition that could not be opened before. Tells whether it is open now. Blocks on the
+    /// disk.
+    pub(crate) fn open_again(&self, topic: &Topic, partition: &Partition) -> bool {
+        !matches!(self.recover_one(topic, partition), Outcome::Failed)
     }
 
     /// The topics, after their folders were made sure of: some file systems lose the name of a folder in a
@@ -192,14 +202,17 @@ impl Topics {
     fn with_folders(&self) -> Arc<Snapshot> {
         let _changing = self.changing.lock();
         let snapshot = self.snapshot.load_full();
-        let made = snapshot.sorted().iter().try_for_each(|topic| self.logs.make_folder(topic.id));
-        let made = made.and_then(|()| match snapshot.by_id.is_empty() {
-            true => Ok(()),
-            false => self.logs.sync_folder(),
-        });
-        if let Err(error) = made {
-            // The opening of each partition will tell what is the matter with it.
-            tracing::error!(%error, "the folders of topics cannot be made sure of");
+        for directory in self.directories() {
+            let topics = snapshot.sorted().into_iter();
+            let here = topics.filter(|topic| topic.partitions.iter().any(|one| one.is_on(directory)));
+            let mut made = here.map(|topic| directory.make_folder(topic.id)).peekable();
+            if made.peek().is_none() {
+                continue;
+            }
+            if let Err(error) = made.collect::<Result<(), _>>().and_then(|()| directory.sync_folder()) {
+                // The opening of each partition will tell what is the matter with it.
+                tracing::error!(%error, "the folders of topics cannot be made sure of");
+            }
         }
         snapshot
     }
@@ -207,15 +220,15 @@ impl Topics {
     /// A broken invariant is kept to its partition, too: the others have nothing to do with it.
     fn recover_one(&self, topic: &Topic, partition: &Partition) -> Outcome {
         let (name, index) = (&*topic.name, partition.index);
-        let open =
-            || partition.open_with(|| self.logs.open(topic.id, index, &topic.settings, self.logs.clean));
+        // What is missing was reported once, for all that lies there.
+        let Home::On(home) = &partition.home else { return Outcome::Failed };
+        let open = || {
+            let clean = home.clean;
+            partition.open_with(|| self.logs.open(home, (topic.id, index), &topic.settings, clean))
+        };
         let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
             let error = io::Error::other("a broken invariant, reported above");
-            partition.fail(OpenError::Io {
-                action: "open",
-                path: self.logs.folder_of(topic.id, index),
-                error,
-            })
+            partition.fail(OpenError::Io { action: "open", path: home.folder_of(topic.id, index), error })
         });
         match opened {
             Ok(Some(report)) => {

@@ -1,0 +1,230 @@
+//! What is counted of data folders and logs. Most of it is read off the logs when somebody asks, not counted on
+//! the way.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge};
+use millstream_log::FlushStats;
+
+use crate::metadata::topics::{Partition, RecoverySummary, Topics, Unavailable};
+use crate::storage::directory::Directory;
+
+/// Of one data folder.
+#[derive(Debug)]
+struct DirectoryMetrics {
+    free_bytes: Gauge,
+    total_bytes: Gauge,
+    is_low: Gauge,
+    refused: Counter,
+}
+
+/// Of all that is stored.
+#[derive(Debug)]
+pub(crate) struct StorageMetrics {
+    /// In the order of the node's directories.
+    directories: Vec<DirectoryMetrics>,
+    directories_missing: Gauge,
+    topics: Gauge,
+    partitions: Gauge,
+    partitions_failed: Gauge,
+    log_bytes: Gauge,
+    segments: Gauge,
+    reopened: Counter,
+    reopens_failed: Counter,
+    retention_segments: Counter,
+    retention_bytes: Counter,
+    recovery: RecoveryMetrics,
+}
+
+#[derive(Debug)]
+struct RecoveryMetrics {
+    seconds: Gauge,
+    partitions: Gauge,
+    failed: Gauge,
+    scanned_bytes: Gauge,
+    torn_tails: Gauge,
+    lost_ranges: Gauge,
+}
+
+impl StorageMetrics {
+    /// Resolves the handles in the recorder that is current.
+    pub(super) fn resolve(directories: &[Arc<Directory>]) -> Self {
+        describe();
+        let of_directory = |directory: &Arc<Directory>| {
+            let path = directory.path.display().to_string();
+            DirectoryMetrics {
+                free_bytes: metrics::gauge!("millstream_disk_free_bytes", "directory" => path.clone()),
+                total_bytes: metrics::gauge!("millstream_disk_bytes", "directory" => path.clone()),
+                is_low: metrics::gauge!("millstream_disk_low", "directory" => path.clone()),
+                refused: metrics::counter!("millstream_disk_low_refused_total", "directory" => path),
+            }
+        };
+        Self {
+            directories: directories.iter().map(of_directory).collect(),
+            directories_missing: metrics::gauge!("millstream_directories_missing"),
+            topics: metrics::gauge!("millstream_topics"),
+            partitions: metrics::gauge!("millstream_partitions"),
+            partitions_failed: metrics::gauge!("millstream_partitions_failed"),
+            log_bytes: metrics::gauge!("millstream_log_bytes"),
+            segments: metrics::gauge!("millstream_segments"),
+            reopened: metrics::counter!("millstream_partitions_reopened_total"),
+            reopens_failed: metrics::counter!("millstream_partition_reopens_failed_total"),
+            retention_segments: metrics::counter!("millstream_retention_segments_deleted_total"),
+            retention_bytes: metrics::counter!("millstream_retention_bytes_deleted_total"),
+            recovery: RecoveryMetrics {
+                seconds: metrics::gauge!("millstream_recovery_seconds"),
+                partitions: metrics::gauge!("millstream_recovery_partitions"),
+                failed: metrics::gauge!("millstream_recovery_partitions_failed"),
+                scanned_bytes: metrics::gauge!("millstream_recovery_scanned_bytes"),
+                torn_tails: metrics::gauge!("millstream_recovery_torn_tails"),
+                lost_ranges: metrics::gauge!("millstream_recovery_lost_ranges"),
+            },
+        }
+    }
+
+    /// A partition that had failed takes writes again.
+    pub(crate) fn reopened(&self) {
+        self.reopened.increment(1);
+    }
+
+    /// It was tried and does not.
+    pub(crate) fn reopen_failed(&self) {
+        self.reopens_failed.increment(1);
+    }
+
+    /// Retention has deleted.
+    pub(crate) fn trimmed(&self, segments: usize, bytes: u64) {
+        self.retention_segments.increment(segments as u64);
+        self.retention_bytes.increment(bytes);
+    }
+
+    /// Takes over what logs and folders say now.
+    pub(super) fn look(&self, topics: &Topics) {
+        for (directory, of_it) in topics.directories().iter().zip(&self.directories) {
+            let space = directory.space.space();
+            of_it.free_bytes.set(space.free_bytes as f64);
+            of_it.total_bytes.set(space.total_bytes as f64);
+            of_it.is_low.set(f64::from(u8::from(directory.space.is_refusing())));
+            of_it.refused.absolute(directory.space.refused());
+        }
+        self.directories_missing.set(topics.missing_directories().len() as f64);
+        let snapshot = topics.snapshot();
+        let named = snapshot.sorted();
+        let partitions = || named.iter().flat_map(|topic| &topic.partitions);
+        self.topics.set(named.len() as f64);
+        self.partitions.set(partitions().count() as f64);
+        let failed = |partition: &&Arc<Partition>| match partition.log() {
+            Ok(log) => log.is_failed(),
+            Err(missing) => matches!(missing, Unavailable::Failed { .. }),
+        };
+        self.partitions_failed.set(partitions().filter(failed).count() as f64);
+        let logs = || partitions().filter_map(|partition| partition.log().ok());
+        self.log_bytes.set(logs().map(|log| log.size_bytes()).sum::<u64>() as f64);
+        self.segments.set(logs().map(|log| log.segment_count()).sum::<usize>() as f64);
+        self.show_recovery(&topics.recovery().summary());
+    }
+
+    fn show_recovery(&self, summary: &RecoverySummary) {
+        let of = &self.recovery;
+        of.seconds.set(summary.elapsed.as_secs_f64());
+        of.partitions.set(summary.partitions as f64);
+        of.failed.set(summary.failed as f64);
+        of.scanned_bytes.set(summary.scanned_bytes as f64);
+        of.torn_tails.set(summary.torn_tails as f64);
+        of.lost_ranges.set(summary.lost_ranges as f64);
+    }
+}
+
+/// The flushers' own counts, in the form of a scrape: they are a histogram already.
+pub(super) fn render_flushes(directories: &[Arc<Directory>]) -> String {
+    let all: Vec<(String, FlushStats)> = directories
+        .iter()
+        .map(|one| (escaped(&one.path.display().to_string()), one.flusher.stats()))
+        .collect();
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let mut line = |line: std::fmt::Arguments<'_>| _ = writeln!(text, "{line}");
+    line(format_args!("# HELP millstream_flushes_total Successful fdatasync calls on segments."));
+    line(format_args!("# TYPE millstream_flushes_total counter"));
+    for (path, stats) in &all {
+        line(format_args!("millstream_flushes_total{{directory=\"{path}\"}} {}", stats.flushes));
+    }
+    line(format_args!("# HELP millstream_flushed_batches_total Record batches that became durable by them."));
+    line(format_args!("# TYPE millstream_flushed_batches_total counter"));
+    for (path, stats) in &all {
+        line(format_args!("millstream_flushed_batches_total{{directory=\"{path}\"}} {}", stats.batches));
+    }
+    line(format_args!("# HELP millstream_flush_seconds Time that one of them took."));
+    line(format_args!("# TYPE millstream_flush_seconds histogram"));
+    for (path, stats) in &all {
+        for (bound, count) in &stats.at_most {
+            let bound = bound.as_secs_f64();
+            line(format_args!(
+                "millstream_flush_seconds_bucket{{directory=\"{path}\",le=\"{bound}\"}} {count}"
+            ));
+        }
+        let (sum, count) = (stats.time.as_secs_f64(), stats.flushes);
+        line(format_args!("millstream_flush_seconds_bucket{{directory=\"{path}\",le=\"+Inf\"}} {count}"));
+        line(format_args!("millstream_flush_seconds_sum{{directory=\"{path}\"}} {sum}"));
+        line(format_args!("millstream_flush_seconds_count{{directory=\"{path}\"}} {count}"));
+    }
+    text
+}
+
+/// A label's value as the format wants it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn describe() {
+    use metrics::Unit;
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!(
+        "millstream_disk_free_bytes",
+        Unit::Bytes,
+        "What is free on the disk of a data folder, as of the last look; one is taken each second."
+    );
+    describe_gauge!("millstream_disk_bytes", Unit::Bytes, "The size of that disk.");
+    describe_gauge!(
+        "millstream_disk_low",
+        "1 while records are refused because the disk is nearly full (log.disk.free.min.bytes)."
+    );
+    describe_counter!("millstream_disk_low_refused_total", "Record batches refused for that reason.");
+    describe_gauge!(
+        "millstream_directories_missing",
+        "Data folders that hold partitions and could not be used at the start."
+    );
+    describe_gauge!("millstream_topics", "Topics.");
+    describe_gauge!("millstream_partitions", "Partitions.");
+    describe_gauge!(
+        "millstream_partitions_failed",
+        "Partitions that take no writes because a write or flush failed, or that cannot be opened; they are tried again."
+    );
+    describe_gauge!("millstream_log_bytes", Unit::Bytes, "Bytes of all segment files.");
+    describe_gauge!("millstream_segments", "Segment files.");
+    describe_counter!(
+        "millstream_partitions_reopened_total",
+        "Partitions that had failed and were reopened."
+    );
+    describe_counter!("millstream_partition_reopens_failed_total", "Tries to reopen one that did not help.");
+    describe_counter!("millstream_retention_segments_deleted_total", "Segments deleted by age or size.");
+    describe_counter!("millstream_retention_bytes_deleted_total", Unit::Bytes, "Bytes of these segments.");
+    describe_gauge!(
+        "millstream_recovery_seconds",
+        Unit::Seconds,
+        "How long the opening of all partitions took at the start, or has taken so far."
+    );
+    describe_gauge!("millstream_recovery_partitions", "Partitions that there were.");
+    describe_gauge!("millstream_recovery_partitions_failed", "Those that could not be opened then.");
+    describe_gauge!(
+        "millstream_recovery_scanned_bytes",
+        Unit::Bytes,
+        "Bytes that were read and checked because they lay above what was known to be on disk."
+    );
+    describe_gauge!("millstream_recovery_torn_tails", "Tails torn by a crash that were cut off then.");
+    describe_gauge!(
+        "millstream_recovery_lost_ranges",
+        "Ranges that were on disk and could not be read then."
+    );
+}
