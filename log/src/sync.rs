@@ -32,6 +32,10 @@ mod modelled {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard(Some(self.0.lock().expect("a panic ends the model")))
         }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok().map(|held| MutexGuard(Some(held)))
+        }
     }
 
     impl<T> Mutex<T> {
@@ -110,6 +114,8 @@ mod modelled {
 #[cfg(not(any(loom, shuttle)))]
 mod modelled {
     pub(crate) use arc_swap::ArcSwap;
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) use parking_lot::MutexGuard;
     pub(crate) use parking_lot::{Condvar, Mutex};
     pub(crate) use std::sync::{atomic, mpsc};
     pub(crate) use std::thread;

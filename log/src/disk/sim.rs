@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 use super::{Disk, DiskFile, IfMissing, Space};
 
@@ -140,7 +140,7 @@ impl SimDisk {
     }
 
     /// The world for a call of the process. `Err` if it has ended or the power is off.
-    fn enter(&self) -> io::Result<parking_lot::MutexGuard<'_, World>> {
+    fn enter(&self) -> io::Result<MutexGuard<'_, World>> {
         let world = self.world.lock();
         match self.boot.is_none_or(|boot| boot == world.boot) {
             true => {

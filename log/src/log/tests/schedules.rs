@@ -16,7 +16,8 @@ fn tiny() -> Rig {
 
 fn open(rig: &Rig, flusher: Arc<Flusher>) -> Arc<Log> {
     let options = OpenOptions {
-        disk: Arc::new(rig.disk.clone()),
+        // After a power cut a flusher that is still at it must reach nothing.
+        disk: Arc::new(rig.disk.for_process()),
         clock: Arc::clone(&rig.clock) as Arc<dyn Clock>,
         flusher,
         dir: Rig::dir(),
@@ -274,5 +275,41 @@ fn shuttle_a_log_that_is_deleted_tells_everybody() {
         reader.join().unwrap();
         join(appenders);
         answers(&told, 4);
+    });
+}
+
+/// Everything is too old at once: the active segment is closed and deleted under the eyes of those who append
+/// to it and read it.
+#[test]
+fn shuttle_retention_beside_appends_fetches_and_checkpoints() {
+    explore(400, || {
+        let tiny = tiny();
+        let rig = Rig::new(LogConfig { retention_age: Some(Duration::ZERO), ..tiny.config });
+        let log = open(&rig, Flusher::start(1));
+        rig.clock.advance(Duration::from_secs(1));
+        let (tell, told) = mpsc::channel();
+        let appenders = (0..2).map(|who| appender(&log, (who, 3), Acks::Durable, &tell)).collect();
+        let keeper = {
+            let log = Arc::clone(&log);
+            thread::spawn(move || (0..3).map(|_| log.enforce_retention().unwrap().log_start).collect())
+        };
+        for _ in 0..3 {
+            let offsets = log.offsets();
+            match log.read(from(offsets.log_start.get())) {
+                Ok(slice) => {
+                    let is_empty = offsets.log_start == offsets.high_watermark;
+                    assert!(is_empty || slice.records.is_some(), "{offsets:?} reads as nothing");
+                }
+                Err(ReadError::OutOfRange { held, .. }) => assert!(held.start > offsets.log_start),
+                Err(error) => panic!("a deletion looks like damage: {error}"),
+            }
+        }
+        let starts: Vec<Offset> = keeper.join().unwrap();
+        assert!(starts.is_sorted(), "{starts:?}");
+        join(appenders);
+        let told = answers(&told, 6);
+        assert!(told.iter().all(|(.., answer)| answer.is_ok()), "{told:?}");
+        let start = judge(&rig, &told).offsets().log_start;
+        assert!(start >= starts[2], "deleted records are back: {start} after {starts:?}");
     });
 }
