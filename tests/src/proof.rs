@@ -1,17 +1,24 @@
 //! Proofs on the real binary: each does harm, shows that the harm was done, and judges what clients saw.
 //!
 //! A proof prints what it does as it goes and ends with one line that has its figure. Where the harm did not happen the run is
-//! invalid, which is a failure: it proves nothing. In reading order: `broker` (the process that is harmed), `wire` (a client
-//! that hides nothing), `payload` and `recorder` (what is sent, what is noted), `load` (clients of ours), then the proofs.
+//! invalid, which is a failure: it proves nothing. In reading order: `broker` (the process that is harmed), `tracer` (who
+//! harms it), `wire` and `scribe` (a client that hides nothing), `payload` and `recorder` (what is sent, what is noted), `load`
+//! (clients of ours), `verdict`, then the proofs.
 
 mod broker;
 mod load;
 mod payload;
 mod recorder;
+mod scribe;
+mod tracer;
+mod verdict;
 mod wire;
 
 mod checker;
+mod fsync;
 mod kill;
+mod recovery;
+mod syscalls;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,6 +32,12 @@ pub enum Proof {
     Checker,
     /// SIGKILL under load: nothing acknowledged is lost, doubled or moved
     Kill,
+    /// Every k-th fdatasync fails: what it carried is not acknowledged, and the partition comes back
+    Fsync,
+    /// From SIGKILL to the first accepted produce: with many partitions, with much data, and with twice as much
+    Recovery,
+    /// SIGKILL at every system call that changes a file, also while starting
+    Syscalls,
     /// Every proof, one after the other
     All,
 }
@@ -79,12 +92,15 @@ pub enum Failure {
 type Proven = Result<String, Failure>;
 
 impl Proof {
-    const EACH: [Self; 2] = [Self::Checker, Self::Kill];
+    const EACH: [Self; 5] = [Self::Checker, Self::Kill, Self::Fsync, Self::Recovery, Self::Syscalls];
 
     fn name(self) -> &'static str {
         match self {
             Self::Checker => "checker",
             Self::Kill => "kill",
+            Self::Fsync => "fsync",
+            Self::Recovery => "recovery",
+            Self::Syscalls => "syscalls",
             Self::All => "all",
         }
     }
@@ -97,6 +113,9 @@ impl Proof {
         let proven = match self {
             Self::Checker => checker::run(options),
             Self::Kill => kill::run(options),
+            Self::Fsync => fsync::run(options),
+            Self::Recovery => recovery::run(options),
+            Self::Syscalls => syscalls::run(options),
             Self::All => return all(options),
         };
         say(&format!("{}: {}", self.name(), proven?));

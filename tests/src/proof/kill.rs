@@ -1,8 +1,6 @@
 //! Bar 1: SIGKILL again and again while clients write and read. Nothing acknowledged may be lost, no offset may have two
 //! values, nothing that a producer sent once may be there twice, and no reader may pass over anything.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,9 +14,8 @@ use tokio::task::JoinSet;
 
 use super::broker::{Broker, Setup, pause};
 use super::load::{Load, Progress, RawWriter, Writer, follow, marks, read_all, wander, write};
+use super::verdict::verdict;
 use super::{Failure, Options, Proven, say};
-use crate::history::checker::{Verdict, judge};
-use crate::history::{self, Op};
 
 const TOPIC: &str = "kill";
 const PARTITIONS: u32 = 4;
@@ -56,10 +53,7 @@ pub(super) fn run(options: &Options) -> Proven {
     broker = end(broker, &setup, &load, &runtime, clients)?;
     broker.stop()?;
 
-    let history = load.recorder.history();
-    let verdict = judge(&history);
-    tell(&verdict, &load, &history, options)?;
-    let figures = verdict.figures;
+    let figures = verdict(&load.recorder, &load.wrongs(), options)?;
     Ok(format!(
         "0 anomalies after {kills} SIGKILLs in {:.0} s, {} records acknowledged, {} unanswered ({} of them read), {} readings, \
          {} in flight at the kills, longest start {:.0} ms, longest wait of a reader {:.1} s, seed {seed}",
@@ -170,27 +164,4 @@ fn end(
         marks(load.clone()).await
     })?;
     Ok(broker)
-}
-
-/// Fails with what is wrong, and leaves the history for whoever wants to look.
-fn tell(verdict: &Verdict, load: &Load, history: &[Op], options: &Options) -> Result<(), Failure> {
-    let wrong = load.wrongs();
-    if verdict.anomalies.is_empty() && wrong.is_empty() {
-        return Ok(());
-    }
-    for anomaly in verdict.anomalies.iter().take(20) {
-        say(&format!("  {anomaly}"));
-    }
-    for sentence in wrong.iter().take(20) {
-        say(&format!("  {sentence}"));
-    }
-    let path = options.folder.join(format!("millstream-history-{}.jsonl", std::process::id()));
-    let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
-    history::write(BufWriter::new(file), history).context("the history cannot be written")?;
-    let counts = verdict.counts();
-    Err(Failure::Broken(format!(
-        "{counts:?}, {} other wrongs; the history is in {}",
-        wrong.len(),
-        path.display()
-    )))
 }

@@ -8,8 +8,13 @@ use bytes::Bytes;
 use millstream_log::{Clock as _, SystemClock};
 use millstream_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millstream_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use millstream_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use millstream_protocol::messages::metadata_request::MetadataRequestTopic;
 use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use millstream_protocol::messages::{CreateTopicsRequest, FetchRequest, ProduceRequest};
+use millstream_protocol::messages::{
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
+    ProduceRequest,
+};
 use millstream_protocol::records::{BatchBuilder, Compression, NewRecord, batches, records};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Request, decode_response, encode_request};
 
@@ -102,6 +107,19 @@ impl Wire {
         }
     }
 
+    pub(super) fn delete_topic(&mut self, name: &str) -> io::Result<()> {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![KStr::from(name)],
+            timeout_ms: 60_000,
+            ..Default::default()
+        };
+        let deleted = self.call(5, &request)?.responses.into_iter().next();
+        match deleted {
+            Some(topic) if topic.error_code == 0 => Ok(()),
+            other => Err(io::Error::other(format!("topic {name} was not deleted: {other:?}"))),
+        }
+    }
+
     /// Sends one batch. An error means that nobody knows whether it was written.
     pub(super) fn produce(&mut self, to: Target<'_>, batch: Bytes) -> io::Result<Answer> {
         let data = PartitionProduceData { index: to.partition, records: Some(Chunk::Bytes(batch)) };
@@ -121,6 +139,31 @@ impl Wire {
             base_offset: answer.base_offset,
             message: answer.error_message.map(|message| message.to_string()),
         })
+    }
+
+    /// The leader epoch of a partition.
+    pub(super) fn leader_epoch(&mut self, topic: &str, key: Key) -> io::Result<i32> {
+        let topic = MetadataRequestTopic { name: Some(KStr::from(topic)), ..Default::default() };
+        let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+        let topics = self.call(9, &request)?.topics;
+        let mut partitions = topics.into_iter().flat_map(|topic| topic.partitions);
+        let partition = partitions.find(|partition| partition.partition_index == key as i32);
+        Ok(partition.ok_or_else(|| io::Error::other("metadata without the partition"))?.leader_epoch)
+    }
+
+    /// The first offset of a partition.
+    pub(super) fn log_start(&mut self, topic: &str, key: Key) -> io::Result<i64> {
+        let partition =
+            ListOffsetsPartition { partition_index: key as i32, timestamp: -2, ..Default::default() };
+        let topic = ListOffsetsTopic { name: KStr::from(topic), partitions: vec![partition] };
+        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+        let topics = self.call(7, &request)?.topics;
+        let mut partitions = topics.into_iter().flat_map(|topic| topic.partitions);
+        let partition = partitions.next().ok_or_else(|| io::Error::other("an answer without a partition"))?;
+        match known(partition.error_code) {
+            ErrorCode::None => Ok(partition.offset),
+            code => Err(io::Error::other(format!("no first offset of partition {key}: {}", code.name()))),
+        }
     }
 
     /// Reads from an offset, with whatever is there at once.
