@@ -34,6 +34,7 @@ mod deletion;
 mod durability;
 mod errors;
 mod failure;
+mod open_files;
 mod reading;
 mod reopening;
 mod retention;
@@ -47,6 +48,7 @@ use durability::Durability;
 pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError, RetentionError};
 use failure::FailureLatch;
 pub use failure::{Failure, FailureKind};
+use open_files::OpenFiles;
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use reopening::ReopenError;
 pub use retention::{StorageFacts, Trimmed};
@@ -64,6 +66,7 @@ pub struct Log {
     queue: Combiner<Queued>,
     writer: Mutex<Writer>,
     segments: SegmentList<Segment>,
+    open_files: OpenFiles,
     /// Who led when: what readers hold batches against.
     epochs: Arc<SharedEpochs>,
     tail: Arc<Tail>,
@@ -126,6 +129,7 @@ impl Log {
             queue: Combiner::new(),
             writer: Mutex::new(writer),
             segments: SegmentList::new(segments),
+            open_files: OpenFiles::default(),
             epochs,
             tail: Arc::new(Tail::new(offsets)),
             durability: Mutex::new(Durability::at(durable, saved)),

@@ -472,7 +472,7 @@ impl Walk<'_> {
         let file = segment.file().map_err(self.failed("open a segment in"))?;
         let bytes = file.bytes().map_err(self.failed("open a segment in"))? - position;
         let kept =
-            self.keep_aside(&**file, segment.base(), position).map_err(self.failed("keep a torn tail in"))?;
+            self.keep_aside(&*file, segment.base(), position).map_err(self.failed("keep a torn tail in"))?;
         file.truncate(position).and_then(|()| file.sync_data()).map_err(self.failed("cut a torn tail in"))?;
         self.note_torn(bytes, kept);
         self.ended = true;
@@ -485,7 +485,7 @@ impl Walk<'_> {
         let path = segment.path(FileKind::Log);
         let file = segment.file().map_err(self.failed("open a segment in"))?;
         let bytes = file.bytes().map_err(self.failed("open a segment in"))?;
-        let kept = self.keep_aside(&**file, segment.base(), 0).map_err(self.failed("keep a torn tail in"))?;
+        let kept = self.keep_aside(&*file, segment.base(), 0).map_err(self.failed("keep a torn tail in"))?;
         segment.remove().and_then(|()| disk.sync_dir(self.dir)).map_err(failed("remove", &path))?;
         if bytes > 0 {
             self.note_torn(bytes, kept);

@@ -14,6 +14,8 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+
 use millstream_protocol::records::BatchHeader;
 
 use crate::disk::{Disk, DiskFile, IfMissing};
@@ -99,7 +101,7 @@ pub(crate) struct Segment {
     disk: Arc<dyn Disk>,
     dir: Arc<Path>,
     /// Opened when it is first needed: a log of a thousand segments holds few of them open.
-    file: OnceLock<Arc<dyn DiskFile>>,
+    file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// What readers may see: (end offset - base) << 32 | bytes, so that one load gives both.
     extent: AtomicU64,
     /// The batches that were appended last.
@@ -133,7 +135,7 @@ impl Segment {
             base,
             disk: Arc::clone(disk),
             dir: Arc::clone(dir),
-            file: OnceLock::new(),
+            file: Mutex::default(),
             room: Room::default(),
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
@@ -188,13 +190,19 @@ impl Segment {
         &self.index
     }
 
-    pub(crate) fn file(&self) -> io::Result<&Arc<dyn DiskFile>> {
-        if let Some(file) = self.file.get() {
-            return Ok(file);
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = &*self.file.lock() {
+            return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&self.path(FileKind::Log), IfMissing::Fail)?;
-        // Somebody else may have opened it meanwhile; either handle will do.
-        Ok(self.file.get_or_init(|| file))
+        // Somebody else may have opened it meanwhile; theirs may have been written to already.
+        Ok(Arc::clone(self.file.lock().get_or_insert(file)))
+    }
+
+    /// Closes the files; they are opened again when they are needed.
+    pub(crate) fn close_files(&self) {
+        drop(self.file.lock().take());
+        self.index.close_files();
     }
 
     pub(crate) fn extent(&self) -> Extent {
@@ -274,7 +282,7 @@ impl Segment {
 
     /// Has room set aside for what will be written to it, up to `most` bytes.
     pub(crate) fn reserve_room(&self, most: u64) -> io::Result<()> {
-        self.room.reserve(&**self.file()?, self.extent().bytes, most);
+        self.room.reserve(&*self.file()?, self.extent().bytes, most);
         Ok(())
     }
 
@@ -300,6 +308,8 @@ impl Segment {
 
     /// Removes the files. Who reads them still can.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        // A file without a name takes room for as long as it is open.
+        self.close_files();
         for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
             match self.disk.remove_file(&self.path(kind)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

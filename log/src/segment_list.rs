@@ -53,6 +53,11 @@ impl<S: Based> SegmentList<S> {
         sorted.get(sorted.partition_point(|segment| segment.base() <= offset)).cloned()
     }
 
+    /// Whether the last one begins here.
+    pub(crate) fn is_last(&self, base: Offset) -> bool {
+        self.sorted.load().last().is_some_and(|segment| segment.base() == base)
+    }
+
     pub(crate) fn push(&self, segment: Arc<S>) {
         let mut next = Vec::clone(&self.sorted.load());
         next.push(segment);

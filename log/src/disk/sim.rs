@@ -250,6 +250,12 @@ impl SimDisk {
         self.world.lock().used_bytes()
     }
 
+    /// How many handles there are, of the disk itself and of open files.
+    #[must_use]
+    pub fn handles(&self) -> usize {
+        Arc::strong_count(&self.world)
+    }
+
     /// Syncs do nothing and report success: a fault to show that a test would notice.
     pub fn make_syncs_lie(&self) {
         self.world.lock().lying = Some(1);

@@ -392,6 +392,7 @@ impl Log {
             if at < sealed {
                 segment.give_back_room().map_err(|error| self.unsaved("cut a segment in", &error))?;
                 segment.index().finish(segment).map_err(|error| self.unsaved("write an index in", &error))?;
+                self.close_files(segment);
             }
         }
         Ok(())

@@ -131,6 +131,7 @@ impl Log {
             return Err(self.missing(from.offset, offsets.log_start));
         };
         loop {
+            self.use_files(&here);
             match here.slice(wanted, &self.epochs) {
                 Ok(Some(slice)) => {
                     let found = self.read_slice(&here, slice, from.offset);
@@ -174,7 +175,7 @@ impl Log {
         };
         let cold = (!slice.recent).then(|| Cold {
             segment: Arc::clone(segment),
-            file: Arc::clone(file),
+            file: Arc::clone(&file),
             epochs: Arc::clone(&self.epochs),
             slice,
             from,
@@ -203,6 +204,7 @@ impl Log {
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
         let (visible, epochs) = (self.visible()?, self.epochs.get());
         for segment in self.segments.all().iter() {
+            self.use_files(segment);
             let found = segment.find_time(timestamp, &visible, &epochs);
             if let Some(found) = found.map_err(|error| self.explain(error, visible.start, segment))? {
                 return Ok(Some(found));
@@ -221,6 +223,7 @@ impl Log {
         for segment in self.segments.all().iter() {
             let best = newest.map_or(-1, |newest| newest.timestamp);
             if segment.index().mark().newest.timestamp > best {
+                self.use_files(segment);
                 let found = segment.find_newest(&visible, &epochs);
                 let found = found.map_err(|error| self.explain(error, visible.start, segment))?;
                 newest = found.filter(|found| found.timestamp > best).or(newest);

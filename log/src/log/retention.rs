@@ -138,10 +138,12 @@ impl Log {
 
     fn oldest_record_ms(&self, log_start: Offset) -> Option<i64> {
         let segment = self.segments.holding(log_start)?;
+        self.use_files(&segment);
         let end = segment.extent().bytes;
         // A batch that cannot be read is reported to whoever reads it.
         let position = segment.position_of(log_start, &self.epochs.get()).ok()?;
-        let header = HeaderWalk::new(&**segment.file().ok()?, position..end).next().ok()??.1;
+        let file = segment.file().ok()?;
+        let header = HeaderWalk::new(&*file, position..end).next().ok()??.1;
         let stamped = match header.timestamp_type() {
             TimestampType::LogAppendTime => header.max_timestamp,
             TimestampType::CreateTime => header.base_timestamp,

@@ -77,6 +77,7 @@ impl Log {
                 break;
             }
             next = next.max(segment.base());
+            self.use_files(segment);
             while next < durable.min(segment.extent().end) {
                 if report.bytes >= from.max_bytes {
                     report.next = Some(next);

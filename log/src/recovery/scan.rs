@@ -47,7 +47,7 @@ impl Walk<'_> {
         let bytes = self.bytes_of(&segment)?.min(SEGMENT_BYTES_MAX);
         if self.options.config.preallocate && segment.is_worth_room(bytes) {
             // What was set aside for it is not known any more.
-            let given_back = segment.file().and_then(|file| file.truncate(bytes));
+            let given_back = segment.file().and_then(|file| file.truncate(file.bytes()?));
             given_back.map_err(self.failed("cut a segment in"))?;
         }
         if bytes == position {
@@ -55,14 +55,15 @@ impl Walk<'_> {
             self.segments.push(Arc::new(segment));
             return Ok(());
         }
-        let file = Arc::clone(segment.file().map_err(self.failed("open a segment in"))?);
+        let file = segment.file().map_err(self.failed("open a segment in"))?;
         // Compaction has left gaps where it was, and it was not in the last segment.
         let (density, end) = match bound {
             Bound::Next(base) => (Density::Gaps, base.min(segment.index_end())),
             Bound::Open => (Density::Dense, segment.index_end()),
         };
         let rules = Rules { density, end, epochs: None };
-        let prover = Prover::new(&*file, position..bytes, self.partition.log_end(), rules, PROVE_AHEAD);
+        let prover =
+            Prover::new(Arc::clone(&file), position..bytes, self.partition.log_end(), rules, PROVE_AHEAD);
         let mut prover = prover.map_err(self.failed("read a segment in"))?.reading(self.source);
         let mut has_gaps = segment.past().is_compacted;
         loop {

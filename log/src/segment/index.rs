@@ -376,6 +376,13 @@ impl SegmentIndex {
         Ok(())
     }
 
+    /// Closes the files, unless somebody is at them.
+    pub(super) fn close_files(&self) {
+        if let Some(mut files) = self.files.try_lock() {
+            (files.offsets, files.times) = (None, None);
+        }
+    }
+
     /// Cuts files that are longer than what is known of them: an unclean end left entries of batches that
     /// are gone, or of batches that are walked again.
     pub(crate) fn cut_files(&self, segment: &Segment) -> io::Result<()> {

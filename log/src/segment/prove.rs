@@ -9,6 +9,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use millstream_protocol::records::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES};
 
@@ -84,7 +85,7 @@ pub(crate) enum Piece {
 
 #[derive(Debug)]
 pub(crate) struct Prover<'a> {
-    window: Window<'a>,
+    window: Window,
     rules: Rules<'a>,
     at: u64,
     /// Where the bytes should end; the file may end before.
@@ -96,7 +97,7 @@ pub(crate) struct Prover<'a> {
 impl<'a> Prover<'a> {
     /// Goes through `range`, where a batch with the offset `expected` should begin, reading so much at a time.
     pub(crate) fn new(
-        file: &'a dyn DiskFile,
+        file: Arc<dyn DiskFile>,
         range: Range<u64>,
         expected: Offset,
         rules: Rules<'a>,

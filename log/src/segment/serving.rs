@@ -210,7 +210,8 @@ impl Segment {
         {
             (entry, start) = (None, position);
         }
-        let mut walk = HeaderWalk::new(&**self.file()?, start..end).with(patience);
+        let file = self.file()?;
+        let mut walk = HeaderWalk::new(&*file, start..end).with(patience);
         let mut at_entry = entry;
         loop {
             let (position, header) = match walk.next() {
@@ -247,8 +248,8 @@ impl Segment {
         end: u64,
         patience: Patience,
     ) -> Result<Option<Found>, WalkError> {
-        let file = &**self.file()?;
-        let batch = match HeaderWalk::new(file, u64::from(entry.position)..end).with(patience).next() {
+        let file = self.file()?;
+        let batch = match HeaderWalk::new(&*file, u64::from(entry.position)..end).with(patience).next() {
             Ok(batch) => batch,
             // The walk from the entry before will tell what is wrong.
             Err(WalkError::Corrupt { .. } | WalkError::Damaged(_)) => None,
@@ -305,7 +306,7 @@ impl Segment {
         ahead: usize,
     ) -> io::Result<Prover<'a>> {
         let range = 0..self.extent().bytes;
-        let mut prover = Prover::new(&**self.file()?, range, self.base, self.rules(epochs), ahead)?;
+        let mut prover = Prover::new(self.file()?, range, self.base, self.rules(epochs), ahead)?;
         let resynced = self.trust.resynced_before(offset);
         let floor = resynced.map_or(0, |(position, _)| position);
         let mut target = offset;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use millstream_protocol::records::{Crc32c, crc32c};
 
@@ -26,8 +27,8 @@ pub(crate) enum Source {
 }
 
 #[derive(Debug)]
-pub(super) struct Window<'a> {
-    file: &'a dyn DiskFile,
+pub(super) struct Window {
+    file: Arc<dyn DiskFile>,
     pub(super) source: Source,
     /// Nothing is read from here on.
     end: u64,
@@ -39,9 +40,9 @@ pub(super) struct Window<'a> {
     holes: Vec<Range<u64>>,
 }
 
-impl<'a> Window<'a> {
+impl Window {
     /// Reads `file` up to `end`, or its own end if that comes before.
-    pub(super) fn new(file: &'a dyn DiskFile, end: u64, ahead: usize) -> io::Result<Self> {
+    pub(super) fn new(file: Arc<dyn DiskFile>, end: u64, ahead: usize) -> io::Result<Self> {
         let end = end.min(file.bytes()?);
         let ahead = ahead.min(WINDOW_BYTES);
         let source = Source::Memory;
@@ -109,7 +110,7 @@ impl<'a> Window<'a> {
     /// Reads what is not held yet, from `held[had..]` on.
     fn fill(&mut self, had: usize) -> io::Result<usize> {
         let position = self.held_at + had as u64;
-        match read_at(self.file, self.source, &mut self.held[had..], position) {
+        match read_at(&*self.file, self.source, &mut self.held[had..], position) {
             Ok(read) => Ok(read),
             Err(_) => self.fill_by_page(had),
         }
@@ -121,7 +122,7 @@ impl<'a> Window<'a> {
             let position = self.held_at + at as u64;
             let in_page = usize::try_from(PAGE_BYTES - position % PAGE_BYTES).expect("a page is small");
             let to = (at + in_page).min(self.held.len());
-            match read_at(self.file, self.source, &mut self.held[at..to], position) {
+            match read_at(&*self.file, self.source, &mut self.held[at..to], position) {
                 Ok(read) if read < to - at => return Ok(at + read - had),
                 Ok(_) => {}
                 Err(error) if self.holes.len() >= HOLES_MAX => return Err(error),
@@ -165,7 +166,7 @@ mod tests {
         let file = SimDisk::new().open(path, IfMissing::Create).unwrap();
         let bytes: Vec<u8> = (0..3 * WINDOW_BYTES).map(|at| at.to_le_bytes()[1]).collect();
         file.write_at(&mut [io::IoSlice::new(&bytes)], 0).unwrap();
-        let mut window = Window::new(&*file, u64::MAX, 4096).unwrap();
+        let mut window = Window::new(file, u64::MAX, 4096).unwrap();
         assert_eq!(window.end(), bytes.len() as u64);
         let whole = 7..bytes.len() as u64;
         assert_eq!(window.crc(whole).unwrap(), Some(crc32c(&bytes[7..])));

@@ -229,6 +229,33 @@ fn a_slice_of_a_deleted_segment_can_be_read_to_its_end() {
 }
 
 #[test]
+fn a_log_of_many_segments_holds_few_files_open() {
+    let rig = Rig::small();
+    let log = rig.open();
+    let alone = rig.disk.handles();
+    let is_open = |what| {
+        let open = rig.disk.handles() - alone;
+        assert!(open <= 30, "{open} files are open after {what}");
+    };
+    fill(&log, 0..900);
+    assert!(log.segment_count() > 60);
+    is_open("writing");
+    assert_eq!(consume(&log, 0).len(), 900);
+    is_open("reading");
+    log.offset_for_timestamp(NOW_MS + 1).unwrap();
+    log.max_timestamp().unwrap();
+    is_open("looking for times");
+    log.flush().unwrap();
+    let all = ScrubFrom { offset: Offset::new(0), max_bytes: u64::MAX };
+    assert_eq!(log.scrub(all, &crate::Pace::unlimited()).unwrap().damaged, vec![]);
+    is_open("scrubbing");
+    assert_eq!(consume(&log, 450).len(), 450);
+    log.delete_records(Some(Offset::new(890))).unwrap();
+    is_open("deleting");
+    assert!(rig.disk.handles() - alone < 10, "a deleted file that is open takes room");
+}
+
+#[test]
 fn a_segment_that_grows_has_room_set_aside_until_the_log_is_closed() {
     use std::os::unix::fs::MetadataExt;
     let folder = tempfile::tempdir().unwrap();
