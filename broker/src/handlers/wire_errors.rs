@@ -42,7 +42,7 @@ pub(super) fn code_for_topic(error: &TopicError) -> ErrorCode {
         TopicError::Unknown(_) => ErrorCode::UnknownTopicOrPartition,
         TopicError::PartitionCount { .. } | TopicError::NotMore { .. } => ErrorCode::InvalidPartitions,
         TopicError::Store(error) => code_for_store(error),
-        TopicError::Log(_) => ErrorCode::KafkaStorageError,
+        TopicError::Log(_) | TopicError::Leftover(_) => ErrorCode::KafkaStorageError,
     }
 }
 

@@ -2,9 +2,10 @@
 //! that change it, one at a time.
 //!
 //! Order of a creation: empty logs, then the store, then the snapshot. The entry in the store is what makes
-//! a topic exist. A crash in between leaves folders that no topic owns; they are left alone and reported. A
-//! deletion goes the other way.
+//! a topic exist. A crash in between leaves folders that no topic owns, without a byte in them; the next start
+//! removes these. A deletion goes the other way (`deleting`).
 
+mod deleting;
 mod logs;
 mod partition;
 mod recovering;
@@ -27,6 +28,7 @@ use crate::settings::TopicSettings;
 use crate::storage::directory::{Directory, Home};
 use crate::storage::folders::{FIRST, Missing};
 
+pub(crate) use deleting::Leftover;
 pub(crate) use logs::Logs;
 pub(crate) use partition::{Partition, Unavailable};
 pub(crate) use recovering::RecoveryProgress;
@@ -148,6 +150,8 @@ pub(crate) enum TopicError {
     Store(#[from] MetaError),
     #[error(transparent)]
     Log(#[from] OpenError),
+    #[error(transparent)]
+    Leftover(#[from] Leftover),
 }
 
 /// Why not every log was closed as it should be.
@@ -283,7 +287,9 @@ impl Topics {
         let (partitions, version) = match made {
             Ok(made) => made,
             Err(error) => {
-                self.logs.forget(stored.id);
+                if let Err(leftover) = self.logs.forget(stored.id) {
+                    tracing::warn!(error = %leftover, "the folder of a topic that was not created is left behind");
+                }
                 return Err(error);
             }
         };
@@ -330,21 +336,6 @@ impl Topics {
         };
         self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::new(grown))));
         tracing::info!(topic = %topic.name, partitions = count, "partitions added");
-        Ok(())
-    }
-
-    /// Deletes a topic and its records; whoever waits on it is woken. Blocks on the disk.
-    pub(crate) fn delete(&self, name: &KStr) -> Result<(), TopicError> {
-        let _changing = self.changing.lock();
-        let snapshot = self.snapshot();
-        let topic = snapshot.named(name).ok_or_else(|| TopicError::Unknown(name.clone()))?;
-        self.store.delete(&format!("{KEY_PREFIX}{name}"), Expect::Version(topic.version))?;
-        self.snapshot.store(Arc::new(snapshot.without(topic)));
-        for partition in &topic.partitions {
-            partition.delete();
-        }
-        self.logs.forget(topic.id);
-        tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
         Ok(())
     }
 }

@@ -9,6 +9,8 @@ use millstream_protocol::Uuid;
 
 use super::folders::Missing;
 use super::space::{LowWater, SpaceGuard, Turn};
+use super::strangers::{PartitionsOf, Strangers};
+use crate::metadata::topics::Leftover;
 use crate::settings::TopicSettings;
 
 /// A data folder that is used.
@@ -106,17 +108,15 @@ impl Directory {
         names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect()
     }
 
-    /// Removes the folder of a topic that is not, or no longer, in the store.
-    pub(crate) fn forget(&self, topic: Uuid) {
+    /// Removes the folder of a topic that is not, or no longer, in the store, durably.
+    pub(crate) fn forget(&self, topic: Uuid) -> Result<(), Leftover> {
         let folder = self.folder_of_topic(topic);
-        match self.disk.remove_dir(&folder) {
-            Ok(()) => {}
-            // None of its partitions was here.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(folder = %folder.display(), %error, "a topic's folder is left behind");
-            }
-        }
+        let removed = match self.disk.remove_dir(&folder) {
+            // None of its partitions was here, or it was removed before, maybe not durably.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        removed.and_then(|()| self.disk.sync_dir(&self.topics())).map_err(|error| Leftover { folder, error })
     }
 
     /// Makes a topic's folder if it is missing.
@@ -135,13 +135,29 @@ impl Directory {
         self.disk.sync_dir(&path).map_err(|error| OpenError::Io { action: "sync the folder", path, error })
     }
 
-    /// Names folders that belong to no topic: what a crash in the middle of a deletion leaves.
-    pub(crate) fn report_strangers(&self, is_known: &dyn Fn(Uuid) -> bool) {
-        for name in self.disk.list(&self.topics()).unwrap_or_default() {
-            let id = name.to_str().and_then(|name| name.parse::<Uuid>().ok());
-            if id.is_none_or(|id| !is_known(id)) {
-                let folder = self.topics().join(name);
-                tracing::warn!(folder = %folder.display(), "this folder belongs to no topic and is left alone");
+    /// Names what lies here and is not ours, and removes the folders of topics that never were.
+    pub(crate) fn look_for_strangers(&self, partitions_of: PartitionsOf<'_>) {
+        let Strangers { named, count, unborn } = match Strangers::of(&*self.disk, &self.path, partitions_of) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(folder = %self.path.display(), %error, "this folder cannot be looked through");
+                return;
+            }
+        };
+        for path in &named {
+            tracing::warn!(path = %path.display(), "this is not ours, or belongs to no topic, and is left alone");
+        }
+        if count > named.len() {
+            tracing::warn!(folder = %self.path.display(), more = count - named.len(), "and others");
+        }
+        for folder in unborn {
+            match self.disk.remove_dir(&folder) {
+                Ok(()) => {
+                    tracing::info!(folder = %folder.display(), "a creation that was cut short is cleared away");
+                }
+                Err(error) => {
+                    tracing::warn!(folder = %folder.display(), %error, "a folder without a topic is left behind");
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millstream_log::{CleanStart, LeaderEpoch, Log, OpenError, Recovery};
 use millstream_protocol::Uuid;
 
-use super::{Partition, Snapshot};
+use super::{Leftover, Partition, Snapshot};
 use crate::machine::Machine;
 use crate::settings::TopicSettings;
 use crate::storage::directory::{Directory, Home, LogOrder};
@@ -114,8 +114,9 @@ impl Logs {
         Ok(opened)
     }
 
-    /// Removes the folders of a topic that is not, or no longer, in the store.
-    pub(super) fn forget(&self, topic: Uuid) {
-        self.directories.iter().for_each(|directory| directory.forget(topic));
+    /// Removes the folders of a topic that is not, or no longer, in the store; tries all even if one fails.
+    pub(super) fn forget(&self, topic: Uuid) -> Result<(), Leftover> {
+        let forgotten: Vec<_> = self.directories.iter().map(|directory| directory.forget(topic)).collect();
+        forgotten.into_iter().collect()
     }
 }

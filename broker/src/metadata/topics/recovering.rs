@@ -184,10 +184,8 @@ impl Topics {
         }
         let summary = self.progress.finish();
         report(&summary);
-        let topics = self.snapshot();
-        for directory in self.directories() {
-            directory.report_strangers(&|id| topics.identified(id).is_some());
-        }
+        self.finish_deletions();
+        self.look_for_strangers();
         summary
     }
 
@@ -257,6 +255,14 @@ fn tell(topic: &str, partition: i32, report: &Recovery) {
     }
     for lost in &report.lost {
         tracing::error!(topic, partition, from = %lost.from, to = %lost.to, "records are lost: they were on disk and are not any more");
+    }
+    for name in &report.foreign {
+        tracing::warn!(
+            topic,
+            partition,
+            ?name,
+            "a file in this partition's folder is not ours and is left alone"
+        );
     }
     let Recovery { log_start, log_end, scanned_bytes, .. } = report;
     tracing::debug!(topic, partition, %log_start, %log_end, scanned_bytes, "partition opened");
