@@ -104,9 +104,12 @@ pub(crate) static ROUTES: &[Route] = &[
     route::<handlers::init_producer_id::InitProducerId>(),
     route::<handlers::offset_for_leader_epoch::OffsetForLeaderEpoch>(),
     route::<handlers::admin::describe_configs::DescribeConfigs>(),
+    route::<handlers::admin::describe_log_dirs::DescribeLogDirs>(),
     route::<handlers::admin::create_partitions::CreatePartitions>(),
     route::<handlers::admin::describe_cluster::DescribeCluster>(),
     route::<handlers::describe_topic_partitions::DescribeTopicPartitions>(),
+    route::<handlers::admin::compact_logs::CompactLogs>(),
+    route::<handlers::admin::describe_storage::DescribeStorage>(),
 ];
 
 /// Answers one request.

@@ -17,6 +17,7 @@ use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::topics::{Logs, Topics};
 use crate::metrics::Metrics;
 use crate::settings::BrokerSettings;
+use crate::storage::compactions::Compactions;
 use crate::storage::directory::Directory;
 use crate::storage::folders::Missing;
 
@@ -33,6 +34,7 @@ pub(crate) struct Node {
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) frames: Arc<FrameMemory>,
     pub(crate) metrics: Metrics,
+    pub(crate) compactions: Compactions,
     /// Where HTTP is served, if it is.
     pub(crate) http_address: Option<SocketAddr>,
     /// The control plane: whatever may wait for the disk runs here, away from the data plane.
@@ -83,6 +85,7 @@ impl Node {
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
             frames: FrameMemory::new(settings.frames_in_flight_bytes),
             metrics,
+            compactions: Compactions::default(),
             http_address,
             control,
             stopping,

@@ -7,6 +7,7 @@
 //! `directory` is one of those while the node runs, `space` its room, `strangers` what lies there and is not
 //! ours, `maintenance` the work that nobody asks for.
 
+pub(crate) mod compactions;
 pub(crate) mod data_dir;
 pub(crate) mod directory;
 pub(crate) mod folders;

@@ -10,5 +10,6 @@ mod wire {
     mod long_poll;
     mod offsets;
     mod produce;
+    mod storage;
     mod versions;
 }

@@ -238,7 +238,14 @@ impl Fetching {
             None => {
                 let found = ask(log, from).map_err(|error| {
                     tracing::debug!(topic = &*topic.name, partition = key.partition, %error, "a Fetch failed");
-                    code_for_read(&error)
+                    match error {
+                        // The log was reopened since it was asked for its epoch, and its end is gone.
+                        ReadError::OutOfRange { .. } if log.leader_epoch() != led.epoch => Miss::Moved(
+                            ErrorCode::FencedLeaderEpoch,
+                            view.leadership(topic.id, partition),
+                        ),
+                        error => Miss::Refused(code_for_read(&error)),
+                    }
                 })?;
                 Some(found.ok_or(Miss::Cold)?)
             }

@@ -34,6 +34,7 @@ use crate::metadata::topics::{Logs, Topics};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::settings::{BrokerSettings, Written};
+use crate::storage::compactions::Compactions;
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::FIRST;
 
@@ -95,6 +96,7 @@ impl Cluster {
             fetch_sessions: FetchSessions::new(10),
             frames: FrameMemory::new(1 << 20),
             metrics,
+            compactions: Compactions::default(),
             http_address: None,
             control: Control::Threads(tokio::runtime::Handle::current()),
             stopping,

@@ -34,6 +34,8 @@ pub(crate) struct StorageMetrics {
     reopens_failed: Counter,
     retention_segments: Counter,
     retention_bytes: Counter,
+    scrubbed_bytes: Counter,
+    quarantined: Gauge,
     recovery: RecoveryMetrics,
 }
 
@@ -72,6 +74,8 @@ impl StorageMetrics {
             reopens_failed: metrics::counter!("millstream_partition_reopens_failed_total"),
             retention_segments: metrics::counter!("millstream_retention_segments_deleted_total"),
             retention_bytes: metrics::counter!("millstream_retention_bytes_deleted_total"),
+            scrubbed_bytes: metrics::counter!("millstream_scrubbed_bytes_total"),
+            quarantined: metrics::gauge!("millstream_quarantined_ranges"),
             recovery: RecoveryMetrics {
                 seconds: metrics::gauge!("millstream_recovery_seconds"),
                 partitions: metrics::gauge!("millstream_recovery_partitions"),
@@ -99,6 +103,11 @@ impl StorageMetrics {
         self.retention_bytes.increment(bytes);
     }
 
+    /// So much was looked through.
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.scrubbed_bytes.increment(bytes);
+    }
+
     /// Takes over what logs and folders say now.
     pub(super) fn look(&self, topics: &Topics) {
         for (directory, of_it) in topics.directories().iter().zip(&self.directories) {
@@ -122,6 +131,7 @@ impl StorageMetrics {
         let logs = || partitions().filter_map(|partition| partition.log().ok());
         self.log_bytes.set(logs().map(|log| log.size_bytes()).sum::<u64>() as f64);
         self.segments.set(logs().map(|log| log.segment_count()).sum::<usize>() as f64);
+        self.quarantined.set(logs().map(|log| log.quarantined().len()).sum::<usize>() as f64);
         self.show_recovery(&topics.recovery().summary());
     }
 
@@ -210,6 +220,15 @@ fn describe() {
     describe_counter!("millstream_partition_reopens_failed_total", "Tries to reopen one that did not help.");
     describe_counter!("millstream_retention_segments_deleted_total", "Segments deleted by age or size.");
     describe_counter!("millstream_retention_bytes_deleted_total", Unit::Bytes, "Bytes of these segments.");
+    describe_counter!(
+        "millstream_scrubbed_bytes_total",
+        Unit::Bytes,
+        "Stored bytes checked in the background."
+    );
+    describe_gauge!(
+        "millstream_quarantined_ranges",
+        "Ranges of records that are known to be damaged and are not served."
+    );
     describe_gauge!(
         "millstream_recovery_seconds",
         Unit::Seconds,

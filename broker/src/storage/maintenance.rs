@@ -6,6 +6,7 @@
 //! added here, and a simulation goes without them.
 
 mod backoff;
+mod cleaner;
 mod keeper;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+pub(crate) use cleaner::{Cleaner, Paces};
 pub(crate) use keeper::Keeper;
 
 use crate::node::Node;
@@ -41,6 +43,7 @@ impl Stop {
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     stop: Arc<Stop>,
+    paces: Vec<Paces>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -48,18 +51,22 @@ impl Maintenance {
     /// Starts the threads.
     pub(crate) fn start(node: &Arc<Node>) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
-        let mut threads = Vec::new();
+        let (mut paces, mut threads) = (Vec::new(), Vec::new());
         for directory in node.topics.directories() {
             let mut keeper = Keeper::new(Arc::clone(node), Arc::clone(directory));
             threads.push(run("millstream-keep", &stop, move |now| keeper.step(now))?);
+            let mut cleaner = Cleaner::new(Arc::clone(node), Arc::clone(directory));
+            paces.push(cleaner.paces());
+            threads.push(run("millstream-clean", &stop, move |now| cleaner.step(now))?);
         }
-        Ok(Self { stop, threads })
+        Ok(Self { stop, paces, threads })
     }
 
     /// Ends them; what they are at comes to its end first, or is broken off where it can be.
     pub(crate) fn stop(self) {
         *self.stop.is_set.lock() = true;
         self.stop.changed.notify_all();
+        self.paces.iter().for_each(Paces::hurry);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!(
@@ -99,7 +106,7 @@ mod tests {
             Duration::from_hours(1)
         });
         steps.recv().unwrap();
-        let maintenance = Maintenance { stop, threads: vec![thread.unwrap()] };
+        let maintenance = Maintenance { stop, paces: Vec::new(), threads: vec![thread.unwrap()] };
         maintenance.stop();
         assert!(steps.recv().is_err(), "it stepped once");
     }

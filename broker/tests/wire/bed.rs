@@ -14,7 +14,9 @@ use millstream_protocol::messages::fetch_response::PartitionData;
 use millstream_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_protocol::messages::produce_response::PartitionProduceResponse;
-use millstream_protocol::messages::{CreateTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest};
+use millstream_protocol::messages::{
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest,
+};
 use millstream_protocol::records::{BatchBuilder, Compression, NewRecord, batches, records};
 use millstream_protocol::{Chunk, KStr, Request, Uuid, decode_response, encode_request};
 use tempfile::TempDir;
@@ -158,6 +160,16 @@ impl Client {
         };
         let response = self.call(7, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
         response.topics[0].clone()
+    }
+
+    /// Whether it worked.
+    pub(crate) fn delete_topic(&mut self, name: &'static str) -> bool {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![KStr::from_static(name)],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        self.call(4, &request).responses[0].error_code == 0
     }
 
     /// Produces a batch to partition 0 by name and returns what is said about it.

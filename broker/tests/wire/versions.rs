@@ -25,7 +25,7 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     let (mut client, _) = bed.with_topic("t");
     let served = client.call(4, &asked());
     let keys: Vec<i16> = served.api_keys.iter().map(|api| api.api_key).collect();
-    assert_eq!(keys, [0, 1, 2, 3, 10, 18, 19, 20, 21, 22, 23, 32, 37, 60, 75]);
+    assert_eq!(keys, [0, 1, 2, 3, 10, 18, 19, 20, 21, 22, 23, 32, 35, 37, 60, 75, 16384, 16385]);
     try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
     for version in 4..=12 {
         client.call(version, &fetch("t", 0, 0));
@@ -50,6 +50,9 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &CreatePartitionsRequest::default());
     try_all(&mut client, &served, &DescribeClusterRequest::default());
     try_all(&mut client, &served, &DescribeTopicPartitionsRequest::default());
+    try_all(&mut client, &served, &DescribeLogDirsRequest::default());
+    try_all(&mut client, &served, &CompactLogsRequest::default());
+    try_all(&mut client, &served, &DescribeStorageRequest::default());
 }
 
 #[test]

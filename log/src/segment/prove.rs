@@ -7,6 +7,7 @@
 //! batch that can be proven, so that everything else stays readable: first where the damaged batch says that
 //! it ends, which is right if its records are what is damaged, then byte by byte.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,6 +38,15 @@ pub enum DamageCause {
     Rotten,
     /// The device cannot read them.
     Unreadable,
+}
+
+impl fmt::Display for DamageCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rotten => "what lies there is not what was written",
+            Self::Unreadable => "the device cannot read it",
+        })
+    }
 }
 
 /// A part of a segment that cannot be served.
