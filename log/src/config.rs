@@ -91,7 +91,7 @@ impl Default for LogConfig {
             index_bytes_max: 10 << 20,
             producer_expiration: Duration::from_hours(24),
             producers_max: 100_000,
-            checkpoint_bytes: 1 << 30,
+            checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_mins(1),
             cleanup: CleanupPolicy::Delete,
             retention_age: None,

@@ -56,6 +56,10 @@ pub use scrubbing::{QuarantinedRange, ScrubFrom, ScrubReport};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
 use writing::{Queued, Writer, WriterState};
 
+/// A tail of this size is worth to be remembered as durable as soon as it was read, so that a broker that is
+/// killed again and again does not read it each time.
+const RESCAN_BYTES_MAX: u64 = 1 << 20;
+
 /// One partition's log.
 pub struct Log {
     disk: Arc<dyn Disk>,
@@ -143,6 +147,10 @@ impl Log {
             room_timer: AtomicBool::new(false),
             batches: AtomicU64::new(0),
         });
+        if report.scanned_bytes >= RESCAN_BYTES_MAX {
+            // Off this thread, and after what somebody waits for: the next start should not read it again.
+            log.request_checkpoint();
+        }
         if durable < offsets.log_end {
             log.set_timers();
         }

@@ -48,6 +48,20 @@ fn recovery_checks_no_more_than_what_came_after_the_durable_point() {
 }
 
 #[test]
+fn a_long_tail_is_not_read_at_the_next_start_again() {
+    let rig = Rig::new(LogConfig::default());
+    let log = rig.open();
+    let value = vec![b'v'; 64 << 10];
+    for _ in 0..40 {
+        written(&log, &[&value]);
+    }
+    drop(log);
+    let scanned = || rig.try_open(CleanStart::No).unwrap().1.scanned_bytes;
+    assert!(scanned() > 40 * (64 << 10));
+    assert_eq!(scanned(), 0);
+}
+
+#[test]
 fn a_tail_torn_at_any_byte_costs_only_the_batch_that_it_tears() {
     let (rig, content, begins) = ten();
     for bytes in begins[7]..content.len() {
