@@ -23,7 +23,7 @@ use crate::ids::Offset;
 use crate::partition::NO_TIMESTAMP;
 use crate::segment_list::Based;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicI64, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 mod index;
 mod names;
@@ -109,6 +109,8 @@ pub(crate) struct Segment {
     index: SegmentIndex,
     /// Which bytes were verified and which are damaged.
     trust: Trust,
+    /// No batch will follow.
+    is_sealed: AtomicBool,
     is_compacted: bool,
     /// When a batch was appended last, by our clock; -1 if none was.
     appended_ms: AtomicI64,
@@ -141,6 +143,7 @@ impl Segment {
             recent: OnceLock::new(),
             index,
             trust: Trust::default(),
+            is_sealed: AtomicBool::new(false),
             is_compacted: Past::NONE.is_compacted,
             appended_ms: AtomicI64::new(Past::NONE.appended_ms),
         };
@@ -292,6 +295,12 @@ impl Segment {
             true => self.file()?.truncate(self.extent().bytes),
             false => Ok(()),
         }
+    }
+
+    /// No batch will follow.
+    pub(crate) fn seal(&self) {
+        self.index.seal();
+        self.is_sealed.store(true, Relaxed);
     }
 
     /// Makes the batches durable.

@@ -16,6 +16,9 @@ use crate::segment::{
 };
 use crate::segment_list::Based;
 
+/// The end of a segment that grew in this time, in milliseconds, is taken to be in memory without asking.
+const HOT_MS: i64 = 60_000;
+
 /// Whether the first batch may exceed the size asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstBatch {
@@ -125,6 +128,7 @@ impl Log {
             max_bytes: from.max_bytes,
             whole_first: from.first_batch == FirstBatch::Whole,
             patience,
+            hot_since_ms: self.clock.now_ms().saturating_sub(HOT_MS),
         };
         // What lies before the first segment, or between two, is lost.
         let Some(mut here) = self.segments.holding(from.offset) else {
@@ -134,7 +138,7 @@ impl Log {
             self.use_files(&here);
             match here.slice(wanted, &self.epochs) {
                 Ok(Some(slice)) => {
-                    let found = self.read_slice(&here, slice, from.offset);
+                    let found = self.read_slice(&here, slice, wanted);
                     return found.map_err(|error| self.explain(error.into(), from.offset, &here));
                 }
                 Ok(None) => {}
@@ -157,7 +161,7 @@ impl Log {
         }
     }
 
-    fn read_slice(&self, segment: &Arc<Segment>, slice: Slice, from: Offset) -> io::Result<ReadSlice> {
+    fn read_slice(&self, segment: &Arc<Segment>, slice: Slice, wanted: Wanted) -> io::Result<ReadSlice> {
         if slice.bytes == 0 {
             return Ok(ReadSlice::EMPTY);
         }
@@ -168,7 +172,8 @@ impl Log {
             }
             None => {
                 let mut bytes = vec![0; slice.bytes];
-                let read = file.read_at(&mut bytes, slice.position)?;
+                let patience = if slice.recent { Patience::Waits } else { wanted.patience };
+                let read = patience.read_at(&*file, &mut bytes, slice.position)?;
                 bytes.truncate(read);
                 Chunk::Bytes(Bytes::from(bytes))
             }
@@ -178,7 +183,7 @@ impl Log {
             file: Arc::clone(&file),
             epochs: Arc::clone(&self.epochs),
             slice,
-            from,
+            from: wanted.from,
         });
         Ok(ReadSlice { bytes: records.len(), records: Some(records), cold })
     }

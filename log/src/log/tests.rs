@@ -25,6 +25,7 @@ mod producing;
 mod relaxed;
 mod reopening;
 mod retention;
+mod rot;
 #[cfg(shuttle)]
 mod schedules;
 mod times;

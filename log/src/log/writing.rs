@@ -233,7 +233,7 @@ impl Writer {
 
     /// No batch will follow in the active segment.
     pub(super) fn seal(&self) {
-        self.active.index().seal();
+        self.active.seal();
     }
 }
 

@@ -160,8 +160,13 @@ impl Walk<'_> {
         if !has_gaps {
             self.lose(end, next);
         }
-        segment.cover(Extent { end: next, bytes: segment.extent().bytes });
+        let bytes = segment.extent().bytes;
+        segment.cover(Extent { end: next, bytes });
         self.partition.skip_to(next);
+        if !is_compacted {
+            let (positions, offsets) = (bytes..bytes, end..next);
+            segment.note_damage(&Damage { positions, offsets, cause: DamageCause::Rotten });
+        }
         let past = segment.past();
         segment.with(Past { is_compacted, ..past })
     }

@@ -27,6 +27,10 @@ const SEARCH_BYTES: usize = 64 << 10;
 /// headers must not keep it busy for ever.
 const SEARCH_FACTOR: u64 = 16;
 
+/// So many batches, or so many bytes of them, tell whether the first of them is where it belongs.
+const WITNESSES: usize = 256;
+const WITNESS_BYTES: u64 = 16 << 20;
+
 /// Where the magic byte of a header is, and its value.
 const MAGIC_AT: usize = 16;
 const MAGIC: u8 = 2;
@@ -241,31 +245,51 @@ impl<'a> Prover<'a> {
         Ok(batch.map_or(Claim::Wrong, |batch| Claim::Next(next, Offset::new(batch.base_offset))))
     }
 
-    /// The first batch from `position` on that can be proven.
+    /// The first batch from `position` on that can be proven and belongs there, by what follows it: blocks
+    /// that went astray hold whole batches, too, from elsewhere.
     fn search(&mut self, position: u64) -> io::Result<Option<(u64, Offset)>> {
+        let left = self.window.end().saturating_sub(position);
+        let mut budget = left.saturating_mul(SEARCH_FACTOR);
+        let mut found: Vec<Placed> = Vec::new();
+        let mut at = position;
+        while let Some(batch) = self.next_proven(at, &mut budget)? {
+            at = batch.position + batch.bytes as u64;
+            found.push(batch);
+            let seen = at - found[0].position;
+            if found.len() >= WITNESSES || (seen > WITNESS_BYTES && found.len() > 2) {
+                break;
+            }
+        }
+        Ok(longest_chain(&found).map(|first| (first.position, first.base_offset)))
+    }
+
+    /// The next batch from `position` on that can be proven.
+    fn next_proven(&mut self, position: u64, budget: &mut u64) -> io::Result<Option<Placed>> {
         let end = self.window.end();
-        let mut budget = end.saturating_sub(position).saturating_mul(SEARCH_FACTOR);
         let mut at = position;
         while at + HEADER_BYTES as u64 <= end {
+            // Where one batch ended the next begins, most often.
+            if let Some(batch) = self.judge(at, self.expected, Density::Gaps)? {
+                return Ok(Some(Placed::new(&batch, Offset::new(batch.base_offset), at)));
+            }
+            at += 1;
             let bytes = usize::try_from(end - at).map_or(SEARCH_BYTES, |left| left.min(SEARCH_BYTES));
+            let Some(last) = bytes.checked_sub(HEADER_BYTES) else { return Ok(None) };
             let Some(held) = self.window.hold(at, bytes)? else { return Ok(None) };
             let bases = self.expected.get()..self.rules.end.get();
-            let last = bytes - HEADER_BYTES;
             let may_begin = |from: &usize| {
-                held[from + MAGIC_AT] == MAGIC
-                    && held[*from..]
-                        .first_chunk()
-                        .is_some_and(|base| bases.contains(&i64::from_be_bytes(*base)))
+                let base = held[*from..].first_chunk().map(|base| i64::from_be_bytes(*base));
+                held[from + MAGIC_AT] == MAGIC && base.is_some_and(|base| bases.contains(&base))
             };
             let candidates: Vec<usize> = (0..=last).filter(may_begin).collect();
             for candidate in candidates {
                 let position = at + candidate as u64;
-                budget = budget.saturating_sub(self.size_at(position)?);
-                if budget == 0 {
+                *budget = budget.saturating_sub(self.size_at(position)?);
+                if *budget == 0 {
                     return Ok(None);
                 }
                 if let Some(batch) = self.judge(position, self.expected, Density::Gaps)? {
-                    return Ok(Some((position, Offset::new(batch.base_offset))));
+                    return Ok(Some(Placed::new(&batch, Offset::new(batch.base_offset), position)));
                 }
             }
             at += last as u64 + 1;
@@ -280,6 +304,18 @@ impl<'a> Prover<'a> {
         let size = header.and_then(Result::ok).map(|header| header.size_in_bytes() as u64);
         Ok(size.filter(|size| *size <= left).unwrap_or_default())
     }
+}
+
+/// The first of the most batches that are in order.
+fn longest_chain(found: &[Placed]) -> Option<&Placed> {
+    // From the last to the first: how many follow each in order, itself included.
+    let mut follow: Vec<usize> = vec![1; found.len()];
+    for at in (0..found.len()).rev() {
+        let behind = (at + 1..found.len()).filter(|next| found[*next].base_offset > found[at].last_offset);
+        follow[at] += behind.map(|next| follow[next]).max().unwrap_or(0);
+    }
+    let most = follow.iter().max()?;
+    found.iter().zip(&follow).find(|(_, count)| *count == most).map(|(first, _)| first)
 }
 
 /// What a damaged batch says of its end.

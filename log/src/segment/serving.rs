@@ -6,6 +6,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 
 use millstream_protocol::records::BatchHeader;
 
@@ -43,6 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) whole_first: bool,
     /// Whether finding it may wait for the device.
     pub(crate) patience: Patience,
+    /// What grew since then is in memory.
+    pub(crate) hot_since_ms: i64,
 }
 
 /// A range of a segment's file.
@@ -99,20 +102,25 @@ impl Segment {
         if wanted.from >= extent.end.min(wanted.below) {
             return Ok(None);
         }
-        let waits = wanted.patience == Patience::Waits;
-        match self.candidate(wanted) {
-            Ok(Some(Candidate { slice, rests_on })) if self.is_trusted(&slice, &rests_on) => {
-                if slice.recent || !waits || self.file()?.is_resident(slice.position, slice.bytes) {
+        // Without waiting, whoever asks: to look is to read, and what was read just now looks like memory.
+        let (found, is_cold) = match self.candidate(wanted) {
+            Ok(found) => (found.filter(|found| self.is_trusted(&found.slice, &found.rests_on)), false),
+            Err(SearchError::Walk(WalkError::Io(error))) => (None, error.kind() == io::ErrorKind::WouldBlock),
+            Err(_) => (None, false),
+        };
+        match (found, wanted.patience) {
+            (Some(Candidate { slice, .. }), Patience::Never) => return Ok(Some(slice)),
+            (Some(Candidate { slice, .. }), Patience::Waits) => {
+                if slice.recent || self.file()?.is_resident(slice.position, slice.bytes) {
                     return Ok(Some(slice));
                 }
+                self.trust.distrust(extent.bytes);
             }
-            Err(error @ SearchError::Walk(WalkError::Io(_))) if !waits => return Err(error.into()),
-            _ => {}
+            (None, Patience::Never) => return Err(WalkError::Io(io::ErrorKind::WouldBlock.into())),
+            (None, Patience::Waits) if is_cold => self.trust.distrust(extent.bytes),
+            (None, Patience::Waits) => {}
         }
-        match waits {
-            true => self.prove_slice(wanted, &epochs.get()),
-            false => Err(WalkError::Io(io::ErrorKind::WouldBlock.into())),
-        }
+        self.prove_slice(wanted, &epochs.get())
     }
 
     fn is_trusted(&self, slice: &Slice, rests_on: &Range<u64>) -> bool {
@@ -130,11 +138,11 @@ impl Segment {
         let limit = match wanted.below >= extent.end {
             true => extent.bytes,
             false => {
-                let behind = self.locate(wanted.below, extent.bytes, wanted.patience)?;
+                let behind = self.locate(wanted.below, extent.bytes)?;
                 behind.map_or(extent.bytes, |found| found.position)
             }
         };
-        let Some(first) = self.locate(wanted.from, extent.bytes, wanted.patience)? else { return Ok(None) };
+        let Some(first) = self.locate(wanted.from, extent.bytes)? else { return Ok(None) };
         let damage = match self.trust.is_damaged() {
             true => self.trust.damage_behind(first.position),
             false => None,
@@ -151,39 +159,40 @@ impl Segment {
         } else if first_bytes <= max {
             // A cut batch at the end is legal, but it is sent for nothing.
             let end = first.position + max;
-            self.boundary(&first, end, wanted.patience).unwrap_or(end) - first.position
+            self.boundary(&first, end).unwrap_or(end) - first.position
         } else if wanted.whole_first {
             first_bytes
         } else {
             0
         };
         let rests_on = first.walked_from..first.position + bytes;
+        let recent = first.recent && self.is_hot_since(wanted.hot_since_ms);
         let bytes = usize::try_from(bytes).expect("a segment fits in memory");
-        Ok(Some(Candidate {
-            slice: Slice { position: first.position, bytes, recent: first.recent },
-            rests_on,
-        }))
+        Ok(Some(Candidate { slice: Slice { position: first.position, bytes, recent }, rests_on }))
     }
 
     /// The last beginning of a batch at or below `end` and behind `first`, where that costs less than to send
     /// a part of a batch.
-    fn boundary(&self, first: &Found, end: u64, patience: Patience) -> Option<u64> {
+    fn boundary(&self, first: &Found, end: u64) -> Option<u64> {
         let behind_first = first.position + first.bytes;
         let recent = self.recent.get().and_then(|recent| recent.boundary_at_or_below(end));
         if let Some(at) = recent.filter(|at| *at >= behind_first) {
             return Some(at);
         }
-        let patience = (first.bytes >= CUT_BYTES_MIN).then_some(patience);
+        let patience = (first.bytes >= CUT_BYTES_MIN).then_some(Patience::Never);
         // Whatever is wrong with the index, a slice without it is right.
         let at = self.index.boundary(self, end, patience).ok().flatten();
         at.filter(|at| *at >= behind_first)
     }
 
     /// The first batch that ends at or behind `offset`, as far as memory, index and headers say.
-    fn locate(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, SearchError> {
+    fn locate(&self, offset: Offset, end: u64) -> Result<Option<Found>, SearchError> {
         let target = u32::try_from((offset.get() - self.base.get()).max(0)).unwrap_or(u32::MAX);
-        let Some(found) = self.recent.get().and_then(|recent| recent.holding(target)) else {
-            return self.search(offset, end, patience);
+        // What is remembered takes each batch to end where the next one begins.
+        let is_dense = !self.is_compacted && !self.trust.is_damaged();
+        let recent = self.recent.get().filter(|_| is_dense);
+        let Some(found) = recent.and_then(|recent| recent.holding(target)) else {
+            return self.search(offset, end);
         };
         // The newest batch has no successor: it ends where the segment does.
         if found.position >= end || (found.next.is_none() && offset >= self.extent().end) {
@@ -195,13 +204,13 @@ impl Segment {
     }
 
     /// Looks up the index and walks from there, and notices when the index does not fit the log.
-    fn search(&self, offset: Offset, end: u64, patience: Patience) -> Result<Option<Found>, SearchError> {
-        let around = self.index.around(self, offset, patience)?;
+    fn search(&self, offset: Offset, end: u64) -> Result<Option<Found>, SearchError> {
+        let around = self.index.around(self, offset, Patience::Never)?;
         let mut entry = around.at_or_below;
         let mut start = entry.map_or(0, |entry| u64::from(entry.position));
         if let Some(next) = around.next
             && u64::from(next.position).saturating_sub(start) >= 2 * self.index.interval()
-            && let Some(found) = self.at_entry(next, offset, end, patience)?
+            && let Some(found) = self.at_entry(next, offset, end)?
         {
             return Ok(Some(found));
         }
@@ -211,7 +220,7 @@ impl Segment {
             (entry, start) = (None, position);
         }
         let file = self.file()?;
-        let mut walk = HeaderWalk::new(&*file, start..end).with(patience);
+        let mut walk = HeaderWalk::new(&*file, start..end).with(Patience::Never);
         let mut at_entry = entry;
         loop {
             let (position, header) = match walk.next() {
@@ -241,15 +250,10 @@ impl Segment {
     }
 
     /// Where batches are large each has an entry, and the one behind `offset` is its own.
-    fn at_entry(
-        &self,
-        entry: OffsetEntry,
-        offset: Offset,
-        end: u64,
-        patience: Patience,
-    ) -> Result<Option<Found>, WalkError> {
+    fn at_entry(&self, entry: OffsetEntry, offset: Offset, end: u64) -> Result<Option<Found>, WalkError> {
         let file = self.file()?;
-        let batch = match HeaderWalk::new(&*file, u64::from(entry.position)..end).with(patience).next() {
+        let batch = match HeaderWalk::new(&*file, u64::from(entry.position)..end).with(Patience::Never).next()
+        {
             Ok(batch) => batch,
             // The walk from the entry before will tell what is wrong.
             Err(WalkError::Corrupt { .. } | WalkError::Damaged(_)) => None,
@@ -265,6 +269,11 @@ impl Segment {
             recent: self.is_hot(position, end),
             walked_from: position,
         }))
+    }
+
+    /// Whether it is in use, so that its end is in memory.
+    fn is_hot_since(&self, ms: i64) -> bool {
+        !self.is_sealed.load(Relaxed) && self.past().appended_ms >= ms
     }
 
     /// Whether what lies at `position` was in memory a moment ago.

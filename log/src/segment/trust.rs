@@ -26,6 +26,8 @@ pub(super) struct Trust {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What was written by this process before here has left memory since, in part at least.
+    evicted_to: u64,
     /// In order, apart from each other.
     verified: Vec<Range<u64>>,
     /// In order, apart from each other.
@@ -50,6 +52,7 @@ impl Trust {
     /// Whether all of a range was verified, or lies behind `since`, and none of it is damaged.
     pub(super) fn covers(&self, range: &Range<u64>, since: u64) -> bool {
         let state = self.state.lock();
+        let since = since.max(state.evicted_to);
         let mut at = range.start;
         if at < since {
             let behind = state.verified.partition_point(|held| held.end <= at);
@@ -85,6 +88,13 @@ impl Trust {
         {
             state.verified.remove(shortest);
         }
+    }
+
+    /// Some of what lies before `end` has left memory; the rest may follow, or come back unseen.
+    pub(super) fn distrust(&self, end: u64) {
+        let mut state = self.state.lock();
+        state.verified.clear();
+        state.evicted_to = end;
     }
 
     /// A range cannot be proven.
