@@ -175,7 +175,6 @@ pub(crate) fn recover(
     if segments.is_empty() {
         let base = partition.log_end();
         segments.push(Arc::new(create(options, dir, base)?));
-        unsynced.made_in.push(dir.to_path_buf());
     }
     if folder.is_doubted {
         let path = dir.join(DOUBTED);
@@ -186,6 +185,9 @@ pub(crate) fn recover(
     report.log_start = partition.log_start();
     report.log_end = partition.log_end();
     let active = segments.last().expect("one was just made sure of");
+    if folder.logs.binary_search(&active.base()).is_err() {
+        unsynced.made_in.push(dir.to_path_buf());
+    }
     let active_since_ms = match active_since_ms {
         Some((base, since)) if base == Some(active.base()) && since != NO_TIMESTAMP => since,
         _ if active.extent().bytes > 0 => options.clock.now_ms(),

@@ -363,3 +363,21 @@ fn appenders_that_race_with_a_reopening_are_not_told_what_is_not_so() {
     }
     assert!(reopened > 60, "reopened {reopened} times only");
 }
+
+#[test]
+fn a_segment_that_recovery_begins_behind_damage_has_a_durable_name() {
+    let rig = Rig::new(LogConfig::default());
+    let log = rig.open();
+    fill(&log, 0..20);
+    log.checkpoint().unwrap();
+    drop(log);
+    let active = Rig::file("00000000000000000000.log");
+    let content = rig.disk.content(&active).unwrap();
+    rig.disk.overwrite(&active, &content[..content.len() / 2]);
+    let (log, recovery) = rig.try_open(CleanStart::Yes).unwrap();
+    assert!(!recovery.lost.is_empty() && log.segment_count() == 2, "{recovery:?}");
+    append(&log, &[b"kept"], Acks::Durable).unwrap();
+    drop(log);
+    rig.disk.power_cut(PowerCut::LosesUnsynced);
+    assert_eq!(values(&consume(&rig.open(), 20)), ["kept"]);
+}
