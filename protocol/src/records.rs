@@ -12,12 +12,13 @@
 //!  21      2  attributes              bits 0-2 codec, 3 log append time, 4 transactional, 5 control,
 //!                                     6 the base timestamp is a delete horizon
 //!  23      4  last offset delta       also once compaction has taken the last record
-//!  27      8  base timestamp          of the first record; milliseconds, -1 for none
+//!  27      8  base timestamp          what the records' timestamps are relative to: that of the first when the batch
+//!                                     was written, or the delete horizon; milliseconds, -1 for none
 //!  35      8  max timestamp           of all records, or the log append time
 //!  43      8  producer id             -1 for none
 //!  51      2  producer epoch
 //!  53      4  base sequence           of the first record
-//!  57      4  record count
+//!  57      4  record count            0 where compaction took all and the sequence has to stay
 //!  61         records
 //! ```
 //!
@@ -34,6 +35,7 @@ mod builder;
 mod compression;
 mod error;
 mod reading;
+mod retain;
 mod rewrite;
 mod varint;
 mod walk;
@@ -43,6 +45,7 @@ pub use builder::{BatchBuilder, NewRecord};
 pub use compression::{Compression, UnknownCompressionName};
 pub use error::{BatchError, RecordFlaw};
 pub use reading::{Batches, Record, RecordHeader, Records, batches, records};
+pub use retain::{RecordSpan, retain, with_spans, without_records};
 pub use rewrite::{recompress, set_base, set_log_append_time, set_max_timestamp};
 pub use walk::{Validated, validate};
 

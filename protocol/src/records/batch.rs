@@ -30,6 +30,7 @@ pub(super) const CODEC_BITS: i16 = 0b111;
 pub(super) const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
+pub(super) const DELETE_HORIZON_BIT: i16 = 1 << 6;
 
 /// Whose clock the timestamps of a batch come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -56,7 +57,8 @@ pub struct BatchHeader {
     pub attributes: i16,
     /// Offset of the last record, less the base offset.
     pub last_offset_delta: i32,
-    /// Timestamp of the first record; -1 for none.
+    /// What the timestamps of the records are relative to: that of the first record that the batch was written
+    /// with, or the delete horizon; -1 for none.
     pub base_timestamp: i64,
     /// Largest timestamp of the records, or the log append time.
     pub max_timestamp: i64,
@@ -168,6 +170,12 @@ impl BatchHeader {
     #[must_use]
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// From when on the batch's tombstones may go, in milliseconds; `None` before compaction has been through.
+    #[must_use]
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }
 }
 
