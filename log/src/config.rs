@@ -25,6 +25,15 @@ pub struct LogConfig {
     pub producer_expiration: Duration,
     /// Producers that are remembered at a time; beyond it the ones that were silent longest are forgotten.
     pub producers_max: usize,
+    /// How long a tombstone stays after compaction went through it first (`delete.retention.ms`).
+    pub delete_retention: Duration,
+    /// Compaction is due when this part of what it could clean is dirty, in millionths
+    /// (`min.cleanable.dirty.ratio`).
+    pub min_dirty_ppm: u32,
+    /// What was appended more recently is not compacted (`min.compaction.lag.ms`).
+    pub min_compaction_lag: Duration,
+    /// Compaction is due when a record has waited longer than this for it (`max.compaction.lag.ms`).
+    pub max_compaction_lag: Duration,
     /// The durable point moves after this many bytes at the latest. It bounds what recovery must read.
     pub checkpoint_bytes: u64,
     /// The durable point moves this long after the first unflushed append at the latest.
@@ -91,6 +100,10 @@ impl Default for LogConfig {
             index_bytes_max: 10 << 20,
             producer_expiration: Duration::from_hours(24),
             producers_max: 100_000,
+            delete_retention: Duration::from_hours(24),
+            min_dirty_ppm: 500_000,
+            min_compaction_lag: Duration::ZERO,
+            max_compaction_lag: Duration::MAX,
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_mins(1),
             cleanup: CleanupPolicy::Delete,

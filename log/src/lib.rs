@@ -20,6 +20,7 @@ mod clock;
 mod config;
 mod ids;
 
+mod compaction;
 mod log;
 mod partition;
 mod recovery;
@@ -39,6 +40,7 @@ mod pace;
 #[cfg(any(test, feature = "sim"))]
 pub use clock::ManualClock;
 pub use clock::{BelievedClock, Clock, ClockState, LastBelieved, SystemClock};
+pub use compaction::{CompactLimits, CompactProgress, Compacted, CompactionFacts, Demand, Dirtiness};
 pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptions};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Bites, Damage, PowerCut, SimDisk};
@@ -46,9 +48,9 @@ pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
-    Acks, Append, AppendError, Appended, DeleteRecordsError, Done, Failure, FailureKind, FirstBatch,
-    FlushError, Leadership, Log, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice, ReopenError,
-    RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
+    Acks, Append, AppendError, Appended, CompactError, DeleteRecordsError, Done, Failure, FailureKind,
+    FirstBatch, FlushError, Leadership, Log, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice,
+    ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
 pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};

@@ -20,6 +20,7 @@ use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
 use crate::clock::Clock;
 use crate::combiner::Combiner;
+use crate::compaction::CompactionFacts;
 use crate::config::{LogConfig, OpenOptions};
 use crate::disk::Disk;
 use crate::flusher::{Flush, Flusher};
@@ -30,6 +31,7 @@ use crate::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::segment_list::SegmentList;
 use crate::tail::{Offsets, Parked, Tail};
 
+mod compacting;
 mod deletion;
 mod durability;
 mod errors;
@@ -45,7 +47,9 @@ mod writing;
 mod tests;
 
 use durability::Durability;
-pub use errors::{AppendError, DeleteRecordsError, FlushError, OpenError, ReadError, RetentionError};
+pub use errors::{
+    AppendError, CompactError, DeleteRecordsError, FlushError, OpenError, ReadError, RetentionError,
+};
 use failure::FailureLatch;
 pub use failure::{Failure, FailureKind};
 use open_files::OpenFiles;
@@ -76,6 +80,9 @@ pub struct Log {
     tail: Arc<Tail>,
     durability: Mutex<Durability>,
     flushing: Mutex<()>,
+    /// Held by a run of compaction from its beginning to its end; taken before all others.
+    compacting: Mutex<()>,
+    compaction_facts: Mutex<CompactionFacts>,
     unsynced: Mutex<UnsyncedNames>,
     /// The first write or flush that failed. Nothing is acknowledged after it.
     failure: FailureLatch,
@@ -138,6 +145,8 @@ impl Log {
             tail: Arc::new(Tail::new(offsets)),
             durability: Mutex::new(Durability::at(durable, saved)),
             flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
+            compaction_facts: Mutex::default(),
             unsynced: Mutex::new(unsynced),
             failure: FailureLatch::default(),
             generation: AtomicU64::new(0),

@@ -21,19 +21,21 @@ use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::log::OpenError;
 use crate::partition::{NO_TIMESTAMP, Partition};
-use crate::segment::{Extent, FileKind, FileName, Segment, SegmentIndex, Source};
+use crate::segment::{Extent, FileKind, FileName, Past, Segment, SegmentIndex, Source};
 use crate::segment_list::Based;
 use crate::snapshot::{self, SegmentRecord, Snapshot};
 
 mod scan;
+mod swaps;
 
 use scan::{Bound, FoundRun};
+pub(crate) use swaps::{Intent, IntentError, lower_gaps, note_gaps};
 
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;
 
-/// What the names of files end in that are kept beside the log or belong to an unfinished compaction.
-const SIDE_FILES: [&str; 3] = [".torn", ".cleaned", ".swap"];
+/// What the names of files end in that are kept beside the log.
+const SIDE_FILES: [&str; 1] = [".torn"];
 
 /// Files of others that are named, of each log.
 const FOREIGN_MAX: usize = 10;
@@ -141,19 +143,24 @@ pub(crate) fn recover(
 ) -> Result<Recovered, OpenError> {
     let mut unsynced = UnsyncedNames::default();
     make_dir(&*options.disk, dir, &mut unsynced.made_in)?;
-    let folder = Folder::read(&*options.disk, dir)?;
+    let mut folder = Folder::read(&*options.disk, dir)?;
+    if folder.is_swapping {
+        swaps::settle(&*options.disk, dir).map_err(failed("finish a compaction in", dir))?;
+        folder = Folder::read(&*options.disk, dir)?;
+    }
     // Without a snapshot nothing here was ever known to be durable.
     unsynced.inherited = options.clean == CleanStart::No || folder.snapshots.is_empty();
     let snapshot = folder.newest_snapshot(&*options.disk, dir)?;
     let durable = folder.snapshots.first().copied();
+    let gaps_below = folder.gaps_below;
     let start = folder.logs.first().copied().unwrap_or_default();
     let partition = match &snapshot {
         Some(snapshot) => snapshot.partition.clone(),
         None => Partition::starting_at(start),
     };
     let cleaned_to = snapshot.as_ref().map_or(start, |snapshot| snapshot.cleaned_to);
-    // Records are deleted only once they are durable.
-    let known = doubt.map_or(start, |doubt| doubt.synced).max(folder.start);
+    // Records are deleted or compacted only once they are durable.
+    let known = doubt.map_or(start, |doubt| doubt.synced).max(folder.start).max(gaps_below);
     let report = Recovery {
         durable: durable.unwrap_or(start).max(known),
         foreign: folder.foreign.clone(),
@@ -165,7 +172,7 @@ pub(crate) fn recover(
     };
     let (start, segments, ended) = (folder.start, Vec::new(), false);
     let runs = Vec::new();
-    let mut walk = Walk { options, dir, source, partition, start, segments, runs, report, ended };
+    let mut walk = Walk { options, dir, source, partition, start, gaps_below, segments, runs, report, ended };
     let active_since_ms = snapshot
         .as_ref()
         .map(|snapshot| (snapshot.segments.last().map(|s| s.base), snapshot.active_since_ms));
@@ -256,6 +263,10 @@ struct Folder {
     foreign: Vec<OsString>,
     /// Memory may show what the device does not have.
     is_doubted: bool,
+    /// Compaction may have left gaps below.
+    gaps_below: Offset,
+    /// A compaction was interrupted.
+    is_swapping: bool,
 }
 
 impl Folder {
@@ -270,12 +281,16 @@ impl Folder {
                 Some(FileName { base, kind: FileKind::Log }) => folder.logs.push(base),
                 Some(FileName { base, kind: FileKind::Snapshot }) => folder.snapshots.push(base),
                 Some(FileName { base, kind: FileKind::Start }) => folder.start = folder.start.max(base),
+                Some(FileName { base, kind: FileKind::Gaps }) => {
+                    folder.gaps_below = folder.gaps_below.max(base);
+                }
                 Some(FileName { kind: FileKind::Index | FileKind::TimeIndex, .. }) => {}
                 None if name == DOUBTED => folder.is_doubted = true,
                 None if name.ends_with(snapshot::UNFINISHED) => {
                     let path = dir.join(name);
                     disk.remove_file(&path).map_err(failed("remove", &path))?;
                 }
+                None if swaps::is_left_of_one(name) => folder.is_swapping = true,
                 None if SIDE_FILES.iter().any(|ending| name.ends_with(ending)) => {}
                 None => folder.foreign.push(name.into()),
             }
@@ -315,6 +330,8 @@ struct Walk<'a> {
     partition: Partition,
     /// Nothing below is in the log, whatever else says so.
     start: Offset,
+    /// Compaction may have left gaps below.
+    gaps_below: Offset,
     segments: Vec<Arc<Segment>>,
     /// Who led when, as the batches say that were taken up.
     runs: Vec<FoundRun>,
@@ -422,15 +439,21 @@ impl Walk<'_> {
 
     /// A segment above the durable point, or of a log whose durable point is not known.
     fn take_up(&mut self, base: Offset, bound: Bound) -> Result<(), OpenError> {
-        let segment =
-            self.existing(base, 0, SegmentIndex::new(base, self.options.config.index_interval_bytes));
+        let index = SegmentIndex::new(base, self.options.config.index_interval_bytes);
+        let past = Past { is_compacted: base < self.gaps_below, ..Past::NONE };
+        let segment = self.existing(base, 0, index).with(past);
         let end = self.partition.log_end();
         if self.ended || base < end || (base > end && end >= self.report.durable) {
             self.ended = true;
             return self.set_aside(&segment);
         }
         if base > end {
-            self.lose(end, base);
+            match self.segments.last() {
+                Some(before) if base <= self.gaps_below => {
+                    before.cover(Extent { end: base, bytes: before.extent().bytes });
+                }
+                _ => self.lose(end, base),
+            }
             self.partition.skip_to(base);
         }
         segment.index().forget_files(&segment).map_err(self.failed("cut the indexes in"))?;

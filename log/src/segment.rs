@@ -68,7 +68,8 @@ impl Placed {
             bytes: header.size_in_bytes(),
             base_offset,
             last_offset: base_offset.advance(i64::from(header.last_offset_delta)),
-            max_timestamp: header.max_timestamp,
+            // What compaction left without records has a time, but no record that has it.
+            max_timestamp: if header.record_count == 0 { NO_TIMESTAMP } else { header.max_timestamp },
         }
     }
 }
@@ -86,13 +87,22 @@ pub(crate) struct Extent {
 pub(crate) struct Past {
     /// Compaction wrote it: its offsets may have gaps.
     pub(crate) is_compacted: bool,
+    /// Compaction could not read it: what later records replaced in it is still there.
+    pub(crate) is_left_out: bool,
     /// When a batch was appended to it last, by our clock; -1 if none was.
     pub(crate) appended_ms: i64,
 }
 
+/// Whether compaction could not read a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftOut {
+    Yes,
+    No,
+}
+
 impl Past {
     /// Of a segment to which nothing happened yet.
-    pub(crate) const NONE: Self = Self { is_compacted: false, appended_ms: NO_TIMESTAMP };
+    pub(crate) const NONE: Self = Self { is_compacted: false, is_left_out: false, appended_ms: NO_TIMESTAMP };
 }
 
 #[derive(Debug)]
@@ -112,6 +122,9 @@ pub(crate) struct Segment {
     /// No batch will follow.
     is_sealed: AtomicBool,
     is_compacted: bool,
+    is_left_out: AtomicBool,
+    /// Another segment has its names: its files are never opened again by name.
+    is_replaced: AtomicBool,
     /// When a batch was appended last, by our clock; -1 if none was.
     appended_ms: AtomicI64,
     /// Set aside behind its end.
@@ -145,6 +158,8 @@ impl Segment {
             trust: Trust::default(),
             is_sealed: AtomicBool::new(false),
             is_compacted: Past::NONE.is_compacted,
+            is_left_out: AtomicBool::new(Past::NONE.is_left_out),
+            is_replaced: AtomicBool::new(false),
             appended_ms: AtomicI64::new(Past::NONE.appended_ms),
         };
         segment.set_extent(extent);
@@ -153,13 +168,18 @@ impl Segment {
 
     /// The same, with this past.
     pub(crate) fn with(self, past: Past) -> Self {
-        let Past { is_compacted, appended_ms } = past;
-        Self { is_compacted, appended_ms: AtomicI64::new(appended_ms), ..self }
+        let Past { is_compacted, is_left_out, appended_ms } = past;
+        let (is_left_out, appended_ms) = (AtomicBool::new(is_left_out), AtomicI64::new(appended_ms));
+        Self { is_compacted, is_left_out, appended_ms, ..self }
     }
 
     /// What is known of it beside its batches.
     pub(crate) fn past(&self) -> Past {
-        Past { is_compacted: self.is_compacted, appended_ms: self.appended_ms.load(Relaxed) }
+        Past {
+            is_compacted: self.is_compacted,
+            is_left_out: self.is_left_out.load(Relaxed),
+            appended_ms: self.appended_ms.load(Relaxed),
+        }
     }
 
     /// A new, empty segment. Its name is not durable yet.
@@ -204,8 +224,10 @@ impl Segment {
 
     /// Closes the files; they are opened again when they are needed.
     pub(crate) fn close_files(&self) {
-        drop(self.file.lock().take());
-        self.index.close_files();
+        if !self.is_replaced.load(Acquire) {
+            drop(self.file.lock().take());
+            self.index.close_files();
+        }
     }
 
     pub(crate) fn extent(&self) -> Extent {
@@ -263,6 +285,11 @@ impl Segment {
         self.set_extent(Extent { end: last.last_offset.advance(1), bytes });
     }
 
+    /// Compaction could not read it, or can again.
+    pub(crate) fn set_left_out(&self, is_left_out: LeftOut) {
+        self.is_left_out.store(is_left_out == LeftOut::Yes, Relaxed);
+    }
+
     /// Batches that lie in the file were appended at this time at the latest, as far as can be told.
     pub(crate) fn note_appended_by(&self, ms: i64) {
         self.appended_ms.fetch_max(ms, Relaxed);
@@ -313,6 +340,18 @@ impl Segment {
         let file = self.file()?;
         file.truncate(bytes)?;
         file.sync_data()
+    }
+
+    /// Opens all files for as long as somebody reads them: their names are about to be given to others.
+    pub(crate) fn hold_files(&self) -> io::Result<()> {
+        self.is_replaced.store(true, Release);
+        self.file()?;
+        self.index.hold_files(self)
+    }
+
+    /// Its names are its own after all.
+    pub(crate) fn let_go_of_files(&self) {
+        self.is_replaced.store(false, Release);
     }
 
     /// Removes the files. Who reads them still can.

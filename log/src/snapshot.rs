@@ -16,7 +16,8 @@
 //!  42      4  count of segments, oldest first, the last of them holds the durable point; for each
 //!               8  base
 //!               8  bytes; of the last, the position of the durable point
-//!               1  flags: bit 0, it was compacted and its offsets may have gaps; the others are 0
+//!               1  flags: bit 0, it was compacted and its offsets may have gaps; bit 1, compaction could not
+//!                  read it; the others are 0
 //!               8  when a batch was appended to it last, by our clock, milliseconds; -1 if none was
 //!               4  entries of the offset index     4  entries of the time index
 //!               4  position of the last entry      8  time of the last time entry
@@ -48,6 +49,7 @@ const CRC_AT: usize = 6;
 const BODY_AT: usize = 10;
 
 const COMPACTED_FLAG: u8 = 1;
+const LEFT_OUT_FLAG: u8 = 2;
 
 /// Snapshots that are kept; should the newest be damaged, the one before it bounds the walk.
 const GENERATIONS: usize = 2;
@@ -67,6 +69,24 @@ pub(crate) struct SegmentRecord {
     pub(crate) bytes: u64,
     pub(crate) past: Past,
     pub(crate) index: IndexMark,
+}
+
+impl SegmentRecord {
+    /// Appends what a snapshot says of it.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_offset(out, self.base);
+        out.extend_from_slice(&self.bytes.to_be_bytes());
+        let compacted = if self.past.is_compacted { COMPACTED_FLAG } else { 0 };
+        out.push(compacted | if self.past.is_left_out { LEFT_OUT_FLAG } else { 0 });
+        out.extend_from_slice(&self.past.appended_ms.to_be_bytes());
+        let IndexMark { offset_entries, time_entries, last_position, last_time, newest } = self.index;
+        for number in [offset_entries, time_entries, last_position] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&last_time.to_be_bytes());
+        out.extend_from_slice(&newest.timestamp.to_be_bytes());
+        out.extend_from_slice(&newest.offset.to_be_bytes());
+    }
 }
 
 /// A partition's state at its durable point.
@@ -96,17 +116,7 @@ impl Snapshot {
         put_offset(&mut out, self.cleaned_to);
         put_count(&mut out, self.segments.len());
         for segment in &self.segments {
-            put_offset(&mut out, segment.base);
-            out.extend_from_slice(&segment.bytes.to_be_bytes());
-            out.push(if segment.past.is_compacted { COMPACTED_FLAG } else { 0 });
-            out.extend_from_slice(&segment.past.appended_ms.to_be_bytes());
-            let IndexMark { offset_entries, time_entries, last_position, last_time, newest } = segment.index;
-            for number in [offset_entries, time_entries, last_position] {
-                out.extend_from_slice(&number.to_be_bytes());
-            }
-            out.extend_from_slice(&last_time.to_be_bytes());
-            out.extend_from_slice(&newest.timestamp.to_be_bytes());
-            out.extend_from_slice(&newest.offset.to_be_bytes());
+            segment.put(&mut out);
         }
         put_count(&mut out, self.partition.epochs().entries().len());
         for start in self.partition.epochs().entries() {
@@ -209,6 +219,19 @@ pub(crate) const UNFINISHED: &str = "snapshot-unfinished";
 /// Larger files are not ours: it is what the most producers and segments come to, and some.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
+/// Removes all snapshots but the one of this durable point, durably: they describe segments that are no more.
+pub(crate) fn remove_others(disk: &dyn Disk, dir: &Path, durable: Offset) -> io::Result<()> {
+    for base in offsets_of(disk, dir)?.into_iter().filter(|offset| *offset != durable) {
+        remove(disk, dir, base)?;
+    }
+    disk.sync_dir(dir)
+}
+
+/// Removes one.
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path, durable: Offset) -> io::Result<()> {
+    disk.remove_file(&dir.join(FileName { base: durable, kind: FileKind::Snapshot }.to_string()))
+}
+
 /// Removes snapshots beyond `end`, durably: the batches that they rest on are about to go.
 pub(crate) fn remove_beyond(disk: &dyn Disk, dir: &Path, end: Offset) -> io::Result<()> {
     for base in offsets_of(disk, dir)?.into_iter().filter(|offset| *offset > end) {
@@ -217,31 +240,32 @@ pub(crate) fn remove_beyond(disk: &dyn Disk, dir: &Path, end: Offset) -> io::Res
     disk.sync_dir(dir)
 }
 
-fn offsets_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Offset>> {
+/// Durable points of the snapshots in a folder, in no order.
+pub(crate) fn offsets_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Offset>> {
     let names = disk.list(dir)?;
     let ours = names.iter().filter_map(|name| FileName::parse(name.to_str()?));
     Ok(ours.filter(|name| name.kind == FileKind::Snapshot).map(|name| name.base).collect())
 }
 
-fn put_offset(out: &mut Vec<u8>, offset: Offset) {
+pub(crate) fn put_offset(out: &mut Vec<u8>, offset: Offset) {
     out.extend_from_slice(&offset.get().to_be_bytes());
 }
 
-fn put_count(out: &mut Vec<u8>, count: usize) {
+pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u32::try_from(count).expect("bounded far below 2^32").to_be_bytes());
 }
 
 /// Takes fields off the front. Nothing is allocated by a count before as many entries are there.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
-    fn take<const BYTES: usize>(&mut self) -> Option<[u8; BYTES]> {
+    pub(crate) fn take<const BYTES: usize>(&mut self) -> Option<[u8; BYTES]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*field)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_be_bytes)
     }
 
@@ -249,18 +273,22 @@ impl Fields<'_> {
         self.take().map(i64::from_be_bytes)
     }
 
-    fn offset(&mut self) -> Option<Offset> {
+    pub(crate) fn offset(&mut self) -> Option<Offset> {
         self.i64().filter(|offset| *offset >= 0).map(Offset::new)
     }
 
-    fn segment(&mut self) -> Option<SegmentRecord> {
+    pub(crate) fn segment(&mut self) -> Option<SegmentRecord> {
         let base = self.offset()?;
         let bytes = self.take().map(u64::from_be_bytes).filter(|bytes| *bytes <= SEGMENT_BYTES_MAX)?;
         let [flags] = self.take()?;
-        if flags & !COMPACTED_FLAG != 0 {
+        if flags & !(COMPACTED_FLAG | LEFT_OUT_FLAG) != 0 {
             return None;
         }
-        let past = Past { is_compacted: flags & COMPACTED_FLAG != 0, appended_ms: self.i64()? };
+        let past = Past {
+            is_compacted: flags & COMPACTED_FLAG != 0,
+            is_left_out: flags & LEFT_OUT_FLAG != 0,
+            appended_ms: self.i64()?,
+        };
         let (offset_entries, time_entries, last_position) = (self.u32()?, self.u32()?, self.u32()?);
         let last_time = self.i64()?;
         let newest = TimeMark { timestamp: self.i64()?, offset: self.u32()? };

@@ -9,7 +9,7 @@ use super::{DeleteRecordsError, FlushError, Log, OpenError};
 use crate::config::CleanStart;
 use crate::disk::IfMissing;
 use crate::ids::Offset;
-use crate::recovery::recover;
+use crate::recovery::{lower_gaps, recover};
 use crate::segment::{FileKind, FileName, Segment};
 use crate::segment_list::Based;
 use crate::snapshot::{self, Safety};
@@ -106,6 +106,7 @@ impl Log {
         let failed = |error| OpenError::Io { action: "cut", path: self.dir.to_path_buf(), error };
         // Should this fail half way, the log may end here: nothing behind it counts as promised.
         self.durability.lock().cut(to);
+        lower_gaps(&*self.disk, &self.dir, to).map_err(failed)?;
         snapshot::remove_beyond(&*self.disk, &self.dir, to).map_err(failed)?;
         for segment in self.segments.all().iter().rev() {
             let is_first = segment.base() == self.segments.all()[0].base();

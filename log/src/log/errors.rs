@@ -161,6 +161,48 @@ impl From<FlushError> for RetentionError {
     }
 }
 
+/// Why a log was not compacted, or not to the end. What was put in place before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// A run is under way.
+    #[error("this partition is being compacted already; wait for that run to end")]
+    Busy,
+    /// Whoever watched the run wanted it to end.
+    #[error("the compaction was stopped")]
+    Stopped,
+    /// Segments were deleted or cut while they were read.
+    #[error("the log was cut or trimmed while it was being compacted; the next run begins anew")]
+    Overtaken,
+    /// The system refused to read or write. The log goes on as it was.
+    #[error("cannot {action} {path}: {error}; nothing was replaced")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A write or a flush failed, now or before.
+    #[error("the storage of this partition failed ({reason}); it is not compacted")]
+    StorageFailed {
+        /// What the system said.
+        reason: Arc<str>,
+    },
+    /// The log was closed or deleted.
+    #[error("this partition is closed")]
+    Closed,
+}
+
+impl From<FlushError> for CompactError {
+    fn from(error: FlushError) -> Self {
+        match error {
+            FlushError::StorageFailed { reason } => Self::StorageFailed { reason },
+            FlushError::Closed => Self::Closed,
+        }
+    }
+}
+
 impl From<FlushError> for DeleteRecordsError {
     fn from(error: FlushError) -> Self {
         match error {

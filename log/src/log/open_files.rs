@@ -28,6 +28,11 @@ impl OpenFiles {
         used.push_back(Arc::clone(segment));
         if used.len() > OPEN_MAX { used.pop_front() } else { None }
     }
+
+    /// These are not in the log any more.
+    pub(super) fn forget(&self, gone: &[Arc<Segment>]) {
+        self.0.lock().retain(|held| !gone.iter().any(|gone| Arc::ptr_eq(held, gone)));
+    }
 }
 
 impl Log {

@@ -16,6 +16,7 @@ use crate::config::CleanStart;
 use crate::disk::{PowerCut, SimDisk};
 
 mod appending;
+mod compacting;
 mod concurrent;
 mod crashes;
 mod failing;

@@ -184,6 +184,12 @@ impl Writer {
         self.cleaned_to
     }
 
+    /// Compaction has been through what lies below `to`, and may have to go back a little.
+    pub(super) fn set_cleaned_to(&mut self, to: Offset) {
+        assert!(to <= self.partition.log_end(), "clean up to {to}, beyond the end");
+        self.cleaned_to = to;
+    }
+
     pub(super) fn partition_mut(&mut self) -> &mut Partition {
         &mut self.partition
     }
@@ -380,6 +386,15 @@ impl Log {
             high_watermark: writer.partition.high_watermark(),
             log_end,
         });
+    }
+
+    /// Closes the active segment, if it holds a batch, and starts a new one.
+    pub(super) fn roll_active(&self) {
+        let mut writer = self.writer.lock();
+        if writer.active.extent().bytes > 0 && self.takes_writes().is_ok() {
+            let end = writer.partition.log_end();
+            self.roll(&mut writer, end);
+        }
     }
 
     /// Starts a new segment. The flusher finishes the old one.

@@ -187,7 +187,9 @@ impl Files {
     fn get(&mut self, segment: &Segment, kind: FileKind) -> io::Result<Arc<dyn DiskFile>> {
         let handle = match kind {
             FileKind::TimeIndex => &mut self.times,
-            FileKind::Index | FileKind::Log | FileKind::Snapshot | FileKind::Start => &mut self.offsets,
+            FileKind::Index | FileKind::Log | FileKind::Snapshot | FileKind::Start | FileKind::Gaps => {
+                &mut self.offsets
+            }
         };
         if let Some(file) = handle {
             return Ok(Arc::clone(file));
@@ -381,6 +383,13 @@ impl SegmentIndex {
         if let Some(mut files) = self.files.try_lock() {
             (files.offsets, files.times) = (None, None);
         }
+    }
+
+    /// Opens both files and keeps them open.
+    pub(crate) fn hold_files(&self, segment: &Segment) -> io::Result<()> {
+        let mut files = self.files.lock();
+        files.get(segment, FileKind::Index)?;
+        files.get(segment, FileKind::TimeIndex).map(drop)
     }
 
     /// Cuts files that are longer than what is known of them: an unclean end left entries of batches that

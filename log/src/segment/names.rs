@@ -13,10 +13,12 @@ pub(crate) enum FileKind {
     Snapshot,
     /// Has no content: its name says where the log starts.
     Start,
+    /// Has no content: compaction may have left gaps below the offset in its name.
+    Gaps,
 }
 
 impl FileKind {
-    const ALL: [Self; 5] = [Self::Log, Self::Index, Self::TimeIndex, Self::Snapshot, Self::Start];
+    const ALL: [Self; 6] = [Self::Log, Self::Index, Self::TimeIndex, Self::Snapshot, Self::Start, Self::Gaps];
 
     fn extension(self) -> &'static str {
         match self {
@@ -25,6 +27,7 @@ impl FileKind {
             Self::TimeIndex => "timeindex",
             Self::Snapshot => "snapshot",
             Self::Start => "start",
+            Self::Gaps => "gaps",
         }
     }
 }

@@ -66,7 +66,7 @@ impl Segment {
                 &(from..visible.end),
                 visible,
                 epochs,
-                |header| header.max_timestamp == newest,
+                |header| header.max_timestamp >= newest,
                 |record| record.timestamp == newest,
             )
         };
@@ -88,10 +88,17 @@ impl Segment {
         let mut proving = self.proven_from(visible.start, epochs, PROVE_AHEAD)?;
         let mut newest = NO_TIMESTAMP;
         while let Some(piece) = proving.piece()? {
-            if let Piece::Batch(batch, _) = piece
-                && (visible.start..visible.end).contains(&batch.last_offset)
-            {
+            let Piece::Batch(batch, header) = piece else { continue };
+            if visible.contains(&batch.base_offset) && visible.contains(&batch.last_offset) {
                 newest = newest.max(batch.max_timestamp);
+            } else if batch.last_offset >= visible.start && batch.base_offset < visible.end {
+                // The record that has the batch's largest time may be one that is not visible.
+                for record in self.records_at(batch.position, &header)? {
+                    let record = record.map_err(|_| WalkError::Corrupt { position: batch.position })?;
+                    if visible.contains(&Offset::new(record.offset)) {
+                        newest = newest.max(record.timestamp);
+                    }
+                }
             }
         }
         Ok(newest)

@@ -1,0 +1,203 @@
+//! The power fails at every change that a compaction makes to the disk, and again while it recovers.
+
+use super::*;
+
+const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A disk with a log of values, old tombstones and new ones, some of it clean and some dirty.
+fn prepared() -> Rig {
+    let mut rig = Rig::small();
+    rig.config.delete_retention = Duration::from_secs(1);
+    let log = rig.open();
+    cycle(&log, &KEYS, 0..30);
+    put(&log, keyed(&[("gone", Some("1"))]));
+    put(&log, keyed(&[("gone", None), ("b", None)]));
+    compact(&log);
+    rig.clock.advance(Duration::from_secs(2));
+    cycle(&log, &KEYS[2..], 30..60);
+    put(&log, keyed(&[("a", None)]));
+    log.flush().unwrap();
+    drop(log);
+    rig
+}
+
+/// The same disk once more, and the log on it.
+fn forked(rig: &Rig) -> (Rig, Arc<Log>) {
+    let clock = Arc::new(ManualClock::at(rig.clock.now_ms()));
+    let fork = Rig { disk: rig.disk.fork(), clock, epoch: rig.epoch, ..Rig::new(rig.config.clone()) };
+    let log = fork.open();
+    (fork, log)
+}
+
+/// What a compaction makes of it.
+fn finished(rig: &Rig) -> (Vec<Seen>, Vec<Seen>, u64, u64) {
+    let (rig, log) = forked(rig);
+    let (before, begins) = (seen(&log), rig.disk.changes());
+    compact(&log);
+    let after = seen(&log);
+    assert!(after.len() < before.len());
+    assert!(
+        !after.iter().any(|seen| seen.key.as_deref() == Some("gone")),
+        "an old tombstone went: {after:?}"
+    );
+    (before, after, begins, rig.disk.changes())
+}
+
+/// Everything that must be there is, nothing is there that was not, and no key says something else than before.
+fn check(log: &Arc<Log>, before: &[Seen], after: &[Seen]) -> Result<Vec<Seen>, String> {
+    let found = seen(log);
+    let end = end(log);
+    if end != before.last().unwrap().offset + 1 {
+        return Err(format!("it ends at {end}"));
+    }
+    if let Some(missing) = after.iter().find(|record| !found.contains(record)) {
+        return Err(format!("{missing:?} is missing"));
+    }
+    if let Some(foreign) = found.iter().find(|record| !before.contains(record)) {
+        return Err(format!("{foreign:?} came from nowhere"));
+    }
+    let table = |records: &[Seen]| -> BTreeMap<String, String> {
+        let mut table = BTreeMap::new();
+        for record in records {
+            match &record.value {
+                Some(value) => table.insert(record.key.clone().unwrap(), value.clone()),
+                None => table.remove(record.key.as_ref().unwrap()),
+            };
+        }
+        table
+    };
+    match table(&found) == table(before) {
+        true => Ok(found),
+        false => Err(format!("the table is {:?}", table(&found))),
+    }
+}
+
+fn crash(rig: &Rig, (at, cut): (u64, PowerCut), before: &[Seen], after: &[Seen]) -> Result<(), String> {
+    let (rig, log) = forked(rig);
+    rig.disk.fail_power_at(at);
+    let done = try_compact(&log, now(ROOMY));
+    drop(log);
+    rig.disk.power_cut(cut);
+    let (log, report) = rig.try_open(CleanStart::No).map_err(|error| error.to_string())?;
+    let found = check(&log, before, after)?;
+    if done.is_ok() && found != after {
+        return Err("a run that ended is not there".into());
+    }
+    if !report.lost.is_empty() {
+        return Err(format!("lost {:?}", report.lost));
+    }
+    drop(log);
+    if let Some(left) = rig.names().iter().find(|name| name.contains("swap") || name.contains("cleaned")) {
+        return Err(format!("{left} is left behind"));
+    }
+    let log = rig.try_open(CleanStart::No).map_err(|error| error.to_string())?.0;
+    if check(&log, before, after)? != found {
+        return Err("opened again, it is another log".into());
+    }
+    compact(&log);
+    drop(log);
+    rig.disk.power_cut(cut);
+    let log = rig.try_open(CleanStart::No).map_err(|error| error.to_string())?.0;
+    match seen(&log) == after {
+        true => Ok(()),
+        false => Err(format!("the next run left {:?}", seen(&log))),
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_change_of_a_compaction_loses_nothing_and_brings_nothing_back() {
+    let prepared = prepared();
+    let (before, after, begins, ends) = finished(&prepared);
+    assert!(ends - begins > 25, "{} changes are no compaction", ends - begins);
+    for at in begins..=ends {
+        for seed in 0..16 {
+            let cut = match seed {
+                0 => PowerCut::LosesUnsynced,
+                _ => PowerCut::KeepsSome { seed: seed << 32 | at },
+            };
+            if let Err(why) = crash(&prepared, (at, cut), &before, &after) {
+                panic!("change {at} of {begins}..={ends}, {cut:?}: {why}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_compaction_is_recovered_changes_nothing() {
+    let prepared = prepared();
+    let (before, after, begins, ends) = finished(&prepared);
+    let mut interrupted = 0;
+    for at in begins..=ends {
+        let torn = || {
+            let (rig, log) = forked(&prepared);
+            rig.disk.fail_power_at(at);
+            drop(try_compact(&log, now(ROOMY)));
+            drop(log);
+            rig.disk.power_cut(PowerCut::KeepsSome { seed: at });
+            rig
+        };
+        let rig = torn();
+        if !rig.names().iter().any(|name| name.ends_with(".swap")) {
+            continue;
+        }
+        interrupted += 1;
+        let from = rig.disk.changes();
+        let expected = seen(&rig.open());
+        for second in from..=rig.disk.changes() {
+            let rig = torn();
+            rig.disk.fail_power_at(second);
+            drop(rig.try_open(CleanStart::No));
+            rig.disk.power_cut(PowerCut::KeepsSome { seed: at << 20 | second });
+            let log = rig.open();
+            let found = check(&log, &before, &after).unwrap_or_else(|why| panic!("{at}, {second}: {why}"));
+            assert_eq!(found, expected, "change {at}, then {second}");
+        }
+    }
+    assert!(interrupted > 5, "only {interrupted} crashes left an intent");
+}
+
+#[test]
+fn a_disk_that_lies_about_syncs_would_be_noticed() {
+    let prepared = prepared();
+    let (before, after, begins, ends) = finished(&prepared);
+    let caught = (begins..=ends)
+        .filter(|at| {
+            let (rig, log) = forked(&prepared);
+            rig.disk.make_syncs_lie();
+            rig.disk.fail_power_at(*at);
+            drop(try_compact(&log, now(ROOMY)));
+            drop(log);
+            rig.disk.power_cut(PowerCut::KeepsSome { seed: *at });
+            let opened = rig.try_open(CleanStart::No);
+            !opened.is_ok_and(|(log, _)| {
+                let checked =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&log, &before, &after)));
+                checked.is_ok_and(|checked| checked.is_ok())
+            })
+        })
+        .count();
+    assert!(caught > 5, "only {caught} crashes were noticed");
+}
+
+#[test]
+fn a_damaged_intent_undoes_a_swap_that_was_not_begun() {
+    let prepared = prepared();
+    let (before, after, begins, ends) = finished(&prepared);
+    let mut bitten = 0;
+    for at in begins..=ends {
+        let (rig, log) = forked(&prepared);
+        rig.disk.fail_power_at(at);
+        drop(try_compact(&log, now(ROOMY)));
+        drop(log);
+        rig.disk.power_cut(PowerCut::LosesUnsynced);
+        let names = rig.names();
+        let Some(intent) = names.iter().find(|name| name.ends_with(".swap")) else { continue };
+        if !names.iter().any(|name| name.ends_with(".cleaned")) {
+            continue;
+        }
+        bitten += 1;
+        rig.disk.overwrite(&Rig::file(intent), b"not an intent");
+        check(&rig.open(), &before, &after).unwrap();
+    }
+    assert!(bitten > 0, "no crash left an intent that was not begun");
+}

@@ -1,0 +1,315 @@
+//! Puts what compaction wrote in the place of what it read, whatever happens in between.
+//!
+//! `<base, 20 digits>.log.cleaned` holds the new segment, synced. Then `<base>.swap`, the intent, is renamed
+//! into place, also synced, and from then on the swap will be done: by whoever wrote the intent or, if that
+//! process died, by the next that opens the log. Before, it will not be, and the new segment is removed.
+//! Big-endian:
+//!
+//! ```text
+//!  at  bytes
+//!   0      4  "MSsw"
+//!   4      2  version, 1
+//!   6      4  CRC-32C of what follows
+//!  10     61  the new segment, as a snapshot describes it
+//!  71      8  the offset behind it
+//!  79      4  CRC-32C of its content
+//!  83      4  count of the segments that it replaces; for each, ascending
+//!               8  base; that of the first is its own
+//! ```
+//!
+//! `<offset>.gaps`, empty, is there before the first swap of a run: everything below was durable then, and
+//! batches may be missing there, which a walk without a snapshot could otherwise not tell from damage.
+//!
+//! Snapshots from before name segments that are gone. Those that know all of what was replaced are corrected,
+//! the others removed; only then the intent goes.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use millstream_protocol::records::{Crc32c, crc32c};
+
+use crate::compaction::cleaned_path;
+use crate::disk::{Disk, DiskFile, IfMissing};
+use crate::ids::Offset;
+use crate::segment::{FileKind, FileName};
+use crate::snapshot::{self, Fields, Safety, SegmentRecord, Snapshot, put_count, put_offset};
+
+const MAGIC: &[u8; 4] = b"MSsw";
+const VERSION: u16 = 1;
+const CRC_AT: usize = 6;
+const BODY_AT: usize = 10;
+
+const INTENT: &str = ".swap";
+const UNFINISHED: &str = ".swap-unfinished";
+const CLEANED: &str = ".log.cleaned";
+
+/// No intent is larger: it is what half a million segments come to.
+const INTENT_BYTES_MAX: u64 = 4 << 20;
+
+/// How much is read at a time to check a segment's content.
+const READ_BYTES: usize = 1 << 20;
+
+/// A swap that will be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Intent {
+    pub(crate) segment: SegmentRecord,
+    /// The offset behind the new segment.
+    pub(crate) end: Offset,
+    pub(crate) crc: u32,
+    /// Bases of the segments that it replaces, its own first.
+    pub(crate) replaced: Vec<Offset>,
+}
+
+impl Intent {
+    fn base(&self) -> Offset {
+        self.segment.base
+    }
+
+    fn path(dir: &Path, base: Offset) -> PathBuf {
+        dir.join(format!("{:020}{INTENT}", base.get()))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        self.segment.put(&mut out);
+        put_offset(&mut out, self.end);
+        out.extend_from_slice(&self.crc.to_be_bytes());
+        put_count(&mut out, self.replaced.len());
+        self.replaced.iter().for_each(|base| put_offset(&mut out, *base));
+        let crc = crc32c(&out[BODY_AT..]);
+        out[CRC_AT..BODY_AT].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    /// `None` if the bytes are not an intent that we wrote.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut at = Fields(bytes);
+        let known = at.take::<4>()? == *MAGIC && u16::from_be_bytes(at.take()?) == VERSION;
+        let crc = at.u32()?;
+        if !known || crc != crc32c(at.0) {
+            return None;
+        }
+        let (segment, end, crc) = (at.segment()?, at.offset()?, at.u32()?);
+        let replaced = (0..at.u32()?).map(|_| at.offset()).collect::<Option<Vec<_>>>()?;
+        let in_order =
+            replaced.is_sorted_by(|a, b| a < b) && replaced.last().is_some_and(|last| *last <= end);
+        let is_whole = at.0.is_empty() && in_order && replaced.first() == Some(&segment.base);
+        is_whole.then_some(Self { segment, end, crc, replaced })
+    }
+
+    /// Makes the intent durable.
+    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IntentError> {
+        let path = Self::path(dir, self.base());
+        let unfinished = path.with_extension(&UNFINISHED[1..]);
+        let prepare = || {
+            let file = disk.open(&unfinished, IfMissing::Create)?;
+            file.truncate(0)?;
+            file.write_at(&mut [IoSlice::new(&self.encode())], 0)?;
+            file.sync_data()
+        };
+        if let Err(error) = prepare() {
+            let _ = disk.remove_file(&unfinished);
+            return Err(IntentError::NotMade(error));
+        }
+        disk.rename(&unfinished, &path).and_then(|()| disk.sync_dir(dir)).map_err(IntentError::Unknown)
+    }
+
+    fn read(disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<Option<Self>> {
+        let file = disk.open(&Self::path(dir, base), IfMissing::Fail)?;
+        let bytes = file.bytes()?;
+        if bytes > INTENT_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut held = vec![0; usize::try_from(bytes).expect("bounded just above")];
+        let read = file.read_at(&mut held, 0)?;
+        Ok(Self::decode(&held[..read]).filter(|intent| intent.base() == base))
+    }
+
+    /// Gives the new segment its name, then removes what it replaces: in this order on disk, so that there is
+    /// always a whole copy. Doing it again does no harm.
+    pub(crate) fn carry_out(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        let target = dir.join(FileName { base: self.base(), kind: FileKind::Log }.to_string());
+        disk.rename(&cleaned_path(dir, self.base()), &target)?;
+        disk.sync_dir(dir)?;
+        self.remove_replaced(disk, dir)
+    }
+
+    fn remove_replaced(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        for base in &self.replaced {
+            for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
+                if *base == self.base() && kind == FileKind::Log {
+                    continue;
+                }
+                match disk.remove_file(&dir.join(FileName { base: *base, kind }.to_string())) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        disk.sync_dir(dir)
+    }
+
+    /// Nothing on disk needs the intent any more.
+    pub(crate) fn remove(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk.remove_file(&Self::path(dir, self.base()))?;
+        disk.sync_dir(dir)
+    }
+
+    /// Whether this file is the new segment.
+    fn is_content_of(&self, disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+        let file = match disk.open(path, IfMissing::Fail) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(file.bytes()? == self.segment.bytes && checksum(&*file)? == self.crc)
+    }
+
+    /// Whether the snapshot knows the new segment now; it must go if not.
+    fn correct(&self, snapshot: &mut Snapshot) -> bool {
+        if snapshot.durable() < self.end {
+            return false;
+        }
+        let is_replaced = |record: &SegmentRecord| self.replaced.binary_search(&record.base).is_ok();
+        let Some(first) = snapshot.segments.iter().position(is_replaced) else { return true };
+        if snapshot.segments[first].base != self.base() {
+            return false;
+        }
+        snapshot.segments[first] = self.segment;
+        let mut at = 0;
+        snapshot.segments.retain(|record| {
+            at += 1;
+            at == first + 1 || !is_replaced(record)
+        });
+        true
+    }
+}
+
+/// Notes that batches may be missing below an offset, and that everything there is durable. Made durable at
+/// once; one that was there for a lower offset goes.
+pub(crate) fn note_gaps(disk: &dyn Disk, dir: &Path, below: Offset) -> io::Result<()> {
+    let known = gaps_notes(disk, dir)?;
+    if known.iter().all(|known| *known < below) && below > Offset::default() {
+        disk.open(&gaps_note(dir, below), IfMissing::Create)?;
+        disk.sync_dir(dir)?;
+        for old in known {
+            disk.remove_file(&gaps_note(dir, old))?;
+        }
+    }
+    Ok(())
+}
+
+/// The log is about to end here.
+pub(crate) fn lower_gaps(disk: &dyn Disk, dir: &Path, to: Offset) -> io::Result<()> {
+    let known = gaps_notes(disk, dir)?;
+    if known.iter().any(|known| *known > to) {
+        disk.open(&gaps_note(dir, to), IfMissing::Create)?;
+        disk.sync_dir(dir)?;
+        for old in known.iter().filter(|known| **known != to) {
+            disk.remove_file(&gaps_note(dir, *old))?;
+        }
+        disk.sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+fn gaps_note(dir: &Path, below: Offset) -> PathBuf {
+    dir.join(FileName { base: below, kind: FileKind::Gaps }.to_string())
+}
+
+fn gaps_notes(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Offset>> {
+    let names = disk.list(dir)?;
+    let ours = names.iter().filter_map(|name| FileName::parse(name.to_str()?));
+    Ok(ours.filter(|name| name.kind == FileKind::Gaps).map(|name| name.base).collect())
+}
+
+/// Why an intent is not known to be on disk.
+#[derive(Debug)]
+pub(crate) enum IntentError {
+    /// It is not, and never will be.
+    NotMade(io::Error),
+    /// It may be: only the next start can tell.
+    Unknown(io::Error),
+}
+
+/// Whether a name in a folder is left of a swap.
+pub(super) fn is_left_of_one(name: &str) -> bool {
+    name.ends_with(INTENT) || name.ends_with(UNFINISHED) || name.ends_with(CLEANED)
+}
+
+/// Finishes the swaps that have an intent, and removes what is left of the others.
+pub(super) fn settle(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let (mut intents, mut leftovers) = (Vec::new(), Vec::new());
+    for name in disk.list(dir)? {
+        let Some(name) = name.to_str() else { continue };
+        let (digits, rest) = name.split_at(name.find('.').unwrap_or(name.len()));
+        let is_ours = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        match (digits.parse::<i64>(), rest) {
+            (Ok(base), INTENT) if is_ours => intents.push(Offset::new(base)),
+            (Ok(_), UNFINISHED | CLEANED) if is_ours => leftovers.push(dir.join(name)),
+            _ => {}
+        }
+    }
+    intents.sort_unstable();
+    for base in intents {
+        match Intent::read(disk, dir, base)? {
+            Some(intent) => finish(&intent, disk, dir)?,
+            None => {
+                tracing::error!(
+                    dir = %dir.display(), %base,
+                    "a compaction was interrupted and its intent is damaged; the intent is removed"
+                );
+                leftovers.push(Intent::path(dir, base));
+            }
+        }
+    }
+    for path in &leftovers {
+        match disk.remove_file(path) {
+            // The swap that it belonged to was finished just now.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn finish(intent: &Intent, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let target = dir.join(FileName { base: intent.base(), kind: FileKind::Log }.to_string());
+    if intent.is_content_of(disk, &target)? {
+        intent.remove_replaced(disk, dir)?;
+    } else if intent.is_content_of(disk, &cleaned_path(dir, intent.base()))? {
+        intent.carry_out(disk, dir)?;
+    } else {
+        // What it replaces is removed only after the new segment has its name for good: all of it is there.
+        tracing::warn!(dir = %dir.display(), base = %intent.base(), "an interrupted compaction is undone");
+        return intent.remove(disk, dir);
+    }
+    for durable in snapshot::offsets_of(disk, dir)? {
+        // One that is damaged says nothing wrong; its name still tells the durable point.
+        let Ok(Some(mut known)) = Snapshot::read(disk, dir, durable) else { continue };
+        match intent.correct(&mut known) {
+            true => known.write(disk, dir, Safety::Synced)?,
+            false => snapshot::remove(disk, dir, durable)?,
+        }
+    }
+    disk.sync_dir(dir)?;
+    intent.remove(disk, dir)
+}
+
+fn checksum(file: &dyn DiskFile) -> io::Result<u32> {
+    let mut sum = Crc32c::default();
+    let mut piece = vec![0; READ_BYTES];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut piece, at)? {
+            0 => return Ok(sum.finish()),
+            read => {
+                sum.update(&piece[..read]);
+                at += read as u64;
+            }
+        }
+    }
+}
