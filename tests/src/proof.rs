@@ -15,6 +15,7 @@ mod verdict;
 mod wire;
 
 mod checker;
+mod disk;
 mod fsync;
 mod kill;
 mod recovery;
@@ -38,6 +39,12 @@ pub enum Proof {
     Recovery,
     /// SIGKILL at every system call that changes a file, also while starting
     Syscalls,
+    /// A log's tail is torn at every byte of its last batches
+    Torn,
+    /// Bits flip in sealed segments
+    Rot,
+    /// Index files are deleted, cut and garbled
+    Indexes,
     /// Every proof, one after the other
     All,
 }
@@ -92,7 +99,16 @@ pub enum Failure {
 type Proven = Result<String, Failure>;
 
 impl Proof {
-    const EACH: [Self; 5] = [Self::Checker, Self::Kill, Self::Fsync, Self::Recovery, Self::Syscalls];
+    const EACH: [Self; 8] = [
+        Self::Checker,
+        Self::Torn,
+        Self::Rot,
+        Self::Indexes,
+        Self::Kill,
+        Self::Fsync,
+        Self::Recovery,
+        Self::Syscalls,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -101,6 +117,9 @@ impl Proof {
             Self::Fsync => "fsync",
             Self::Recovery => "recovery",
             Self::Syscalls => "syscalls",
+            Self::Torn => "torn",
+            Self::Rot => "rot",
+            Self::Indexes => "indexes",
             Self::All => "all",
         }
     }
@@ -116,6 +135,9 @@ impl Proof {
             Self::Fsync => fsync::run(options),
             Self::Recovery => recovery::run(options),
             Self::Syscalls => syscalls::run(options),
+            Self::Torn => disk::torn::run(options),
+            Self::Rot => disk::rot::run(options),
+            Self::Indexes => disk::indexes::run(options),
             Self::All => return all(options),
         };
         say(&format!("{}: {}", self.name(), proven?));
