@@ -4,10 +4,12 @@
 //! the ports, the threads and the lock of the data folder; their work is done by whoever drives the
 //! simulation, one step at a time: [`SimBroker::flush_step`] is a turn of a flusher thread.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_log::{Flusher, ManualClock, PowerCut, SimDisk};
+use millstream_log::{Clock, CompactLimits, Demand, Flusher, ManualClock, Pace, PowerCut, SimDisk};
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::runtime::Handle;
@@ -19,12 +21,14 @@ use crate::connection::Connection;
 use crate::dispatch::Peer;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
+use crate::metadata::believed_time::REMEMBER_EACH;
 use crate::metadata::identity;
 use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, Written};
 use crate::storage::data_dir::DataDir;
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::FIRST;
+use crate::storage::maintenance::{Cleaner, Keeper};
 
 const FOLDER: &str = "/data";
 
@@ -36,10 +40,8 @@ const PIPE_BYTES: usize = 64 * 1024;
 pub struct SimOptions {
     /// Outlives the broker.
     pub disk: SimDisk,
-    /// The wall clock.
+    /// The wall clock, and the steady one.
     pub clock: Arc<ManualClock>,
-    /// A clock that is never set: intervals come due by it.
-    pub steady: Arc<ManualClock>,
     /// As [`crate::BrokerBuilder::set`] takes them.
     pub settings: Vec<(String, String)>,
     /// Where ids come from.
@@ -55,6 +57,18 @@ pub struct SimBroker {
     flusher: Arc<Flusher>,
     stop: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
+    clock: Arc<ManualClock>,
+    upkeep: Mutex<Upkeep>,
+}
+
+/// What the maintenance threads have.
+#[derive(Debug)]
+struct Upkeep {
+    keepers: Vec<Keeper>,
+    cleaners: Vec<Cleaner>,
+    began_ms: i64,
+    /// When the time was remembered last.
+    remembered_ms: i64,
 }
 
 impl SimBroker {
@@ -63,17 +77,17 @@ impl SimBroker {
     /// # Errors
     /// As for [`crate::BrokerBuilder::start`].
     pub fn start(options: SimOptions) -> Result<Self, StartError> {
-        let SimOptions { disk, clock, steady, settings: set, seed } = options;
+        let SimOptions { disk, clock, settings: set, seed } = options;
         let mut written = Written::new();
         for (name, value) in &set {
             settings::write(&mut written, name, value)?;
         }
         let settings = BrokerSettings::new(written)?;
-        let flusher = Flusher::stepped(steady);
+        let flusher = Flusher::stepped(clock.clone());
         let own_disk = disk.for_process();
         let machine = Machine {
             disk: Arc::new(own_disk.clone()),
-            clock,
+            clock: clock.clone(),
             uuids: Arc::new(Uuids::Seeded(Mutex::new(seed))),
             threads: 1,
         };
@@ -105,7 +119,19 @@ impl SimBroker {
         };
         let node = Arc::new(Node::open(settings, parts)?);
         node.topics.recover(&|| false);
-        Ok(Self { node, disk, data_dir, flusher, stop, connections: Mutex::default() })
+        node.time.remember();
+        let directories = node.topics.directories();
+        let began_ms = clock.steady_ms();
+        let upkeep = Mutex::new(Upkeep {
+            keepers: directories.iter().map(|one| Keeper::new(Arc::clone(&node), Arc::clone(one))).collect(),
+            cleaners: directories
+                .iter()
+                .map(|one| Cleaner::new(Arc::clone(&node), Arc::clone(one)))
+                .collect(),
+            began_ms,
+            remembered_ms: began_ms,
+        });
+        Ok(Self { node, disk, data_dir, flusher, stop, connections: Mutex::default(), clock, upkeep })
     }
 
     /// Partitions that could not be opened at the start.
@@ -138,6 +164,38 @@ impl SimBroker {
         self.flusher.step()
     }
 
+    /// One round of what the maintenance threads do.
+    pub fn maintain(&self) {
+        let now_ms = self.clock.steady_ms();
+        let since = |then_ms: i64| Duration::from_millis(u64::try_from(now_ms - then_ms).unwrap_or(0));
+        let upkeep = &mut *self.upkeep.lock();
+        if since(upkeep.remembered_ms) >= REMEMBER_EACH {
+            upkeep.remembered_ms = now_ms;
+            self.node.time.remember();
+        }
+        let now = since(upkeep.began_ms);
+        for keeper in &mut upkeep.keepers {
+            keeper.step(now);
+        }
+        for cleaner in &mut upkeep.cleaners {
+            cleaner.step(now);
+        }
+        self.compact();
+    }
+
+    /// Compacts what is to be compacted, due or not.
+    fn compact(&self) {
+        let limits = CompactLimits { demand: Demand::Now, dedupe_buffer_bytes: 4096 };
+        for topic in self.node.topics.snapshot().sorted() {
+            if topic.settings.log_config().cleanup.compacts() {
+                for log in topic.partitions.iter().filter_map(|partition| partition.log().ok()) {
+                    // A run that fails leaves the log as it was; what is there is judged in the end.
+                    let _ = log.compact(limits, &Pace::unlimited(), &mut |_| ControlFlow::Continue(()));
+                }
+            }
+        }
+    }
+
     /// The power fails: nothing more of this broker reaches the disk, and the disk loses what `cut` says.
     pub async fn crash(self, cut: PowerCut) {
         self.disk.power_cut(cut);
@@ -161,7 +219,7 @@ impl SimBroker {
             tokio::select! {
                 biased;
                 _ = connections.join_next() => {}
-                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
             }
         }
         while self.flusher.step() {}

@@ -4,7 +4,6 @@
 mod wire {
     mod admin;
     mod bed;
-    mod deletion;
     mod fetch;
     mod hostile;
     mod lifecycle;

@@ -4,3 +4,4 @@ pub mod any_message;
 pub mod codec;
 pub mod history;
 pub mod proof;
+pub mod simulation;

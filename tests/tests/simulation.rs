@@ -1,0 +1,42 @@
+//! Claims about the whole broker, each shown by runs that a printed seed repeats.
+
+use millstream_tests::simulation::{Plan, Planted, Report, run};
+
+/// The first seed of a run can be chosen, and how many follow.
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn runs(plans: impl Iterator<Item = Plan>) -> Report {
+    plans
+        .map(|plan| run(plan).unwrap_or_else(|failure| panic!("{failure}")))
+        .fold(Report::default(), Report::plus)
+}
+
+#[test]
+fn whatever_goes_wrong_no_promise_is_broken() {
+    let (first, count) = (number("MILLSTREAM_SIM_SEED", 0), number("MILLSTREAM_SIM_SEEDS", 60));
+    let whole_trace = number("MILLSTREAM_SIM_TRACE", 0) > 0;
+    let report = runs((first..first + count).map(|seed| Plan { whole_trace, ..Plan::short(seed) }));
+    println!("{count} seeds from {first}: {report:?}");
+    assert!(report.bites > 0, "no fault has bitten: this proves nothing");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..number("MILLSTREAM_SIM_TWICE", 10) {
+        let plan = Plan { millis: 200, ..Plan::short(1000 + seed) };
+        let hashes = [run(plan), run(plan)]
+            .map(|run| run.map_or_else(|failure| panic!("{failure}"), |report| report.trace_hash));
+        assert_eq!(hashes[0], hashes[1], "seed {}", plan.seed);
+    }
+}
+
+#[test]
+fn a_sync_that_is_left_out_is_found() {
+    for planted in [Planted::SyncsLie, Planted::OneSyncInFiveLies] {
+        let found = (0..40).find_map(|seed| run(Plan { planted: Some(planted), ..Plan::short(seed) }).err());
+        let found = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
+        println!("{planted:?}: seed {}: {}", found.seed, found.what);
+    }
+}
