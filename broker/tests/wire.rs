@@ -4,6 +4,7 @@
 mod wire {
     mod admin;
     mod bed;
+    mod deletion;
     mod fetch;
     mod hostile;
     mod lifecycle;
