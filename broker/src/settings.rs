@@ -58,6 +58,8 @@ pub enum Kind {
         /// The greatest value.
         max: i64,
     },
+    /// A part of one, as a decimal number from 0 to 1.
+    Ratio,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// One or more of these words, each once, with commas between them.
@@ -89,6 +91,8 @@ impl Knob {
             Kind::Boolean => Err(SettingError::NotBoolean { name, value }),
             Kind::Int { min, max } => check_number(name, written, i64::from(min), i64::from(max)),
             Kind::Long { min, max } => check_number(name, written, min, max),
+            Kind::Ratio if ppm(written).is_some() => Ok(()),
+            Kind::Ratio => Err(SettingError::NotARatio { name, value }),
             Kind::Choice(words) if words.contains(&written) => Ok(()),
             Kind::Choice(words) => Err(SettingError::NotAChoice { name, value, choices: words.join(", ") }),
             Kind::List(words) if is_list_of(words, written) => Ok(()),
@@ -117,6 +121,12 @@ fn check_number(name: &'static str, written: &str, min: i64, max: i64) -> Result
         Ok(_) => Err(SettingError::OutOfRange { name, value, min, max }),
         Err(_) => Err(SettingError::NotANumber { name, value }),
     }
+}
+
+/// Millionths of one in a decimal number from 0 to 1.
+fn ppm(written: &str) -> Option<u32> {
+    let ratio = written.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio))?;
+    Some((ratio * 1e6).round() as u32)
 }
 
 /// Host and port of `HOST:PORT`, `[IPV6]:PORT` or Kafka's `PLAINTEXT://HOST:PORT`.
@@ -192,6 +202,22 @@ pub enum SettingError {
         min: i64,
         /// The greatest value.
         max: i64,
+    },
+    /// Not a number from 0 to 1.
+    #[error("'{name}' is '{value}'; it must be a number between 0 and 1")]
+    NotARatio {
+        /// The knob.
+        name: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// Records would have to be compacted before they may be.
+    #[error("'min.compaction.lag.ms' is {min}; it must not be more than 'max.compaction.lag.ms', {max}")]
+    LagsCross {
+        /// The least lag.
+        min: u128,
+        /// The greatest lag.
+        max: u128,
     },
     /// None of the words.
     #[error("'{name}' is '{value}'; it is one of: {choices}")]

@@ -91,6 +91,7 @@ fn values(kind: Kind) -> String {
         Kind::Boolean => "`true` or `false`".to_owned(),
         Kind::Int { min, max } => range(i64::from(min), (max != i32::MAX).then_some(i64::from(max))),
         Kind::Long { min, max } => range(min, (max != i64::MAX).then_some(max)),
+        Kind::Ratio => "a number from 0 to 1".to_owned(),
         Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Kind::List(words) => {
             let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");

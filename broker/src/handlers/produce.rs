@@ -214,6 +214,9 @@ fn admit(records: Bytes, settings: &TopicSettings, call: &Call) -> Result<Bytes,
     }
     check_header(&batch, call.version)?;
     let walked = check_records(&batch, call)?;
+    if settings.cleanup().compacts() && walked.without_key > 0 {
+        return Err(refuse_without_key(&batch, walked.without_key, call));
+    }
     check_timestamps(&walked, settings, call.node.clock.now_ms())?;
     stored_form(records, &walked, settings, call)
 }
@@ -262,6 +265,31 @@ fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<Validated, Refuse
         });
         Refused { records: records.into_iter().collect(), ..Refused::new(code_for_batch(&error), message) }
     })
+}
+
+/// Records that are named in one refusal; of more it is said how many there are.
+const NAMED_RECORDS_MAX: usize = 100;
+
+/// Compaction keeps the last record of each key: what has none could not be kept.
+fn refuse_without_key(batch: &BatchView<'_>, count: usize, call: &Call) -> Refused {
+    let blame = KStr::from_static("a compacted topic takes no record without a key");
+    let mut spans = Vec::new();
+    let limit = call.node.settings.decompressed_bytes_max;
+    let records = records::with_spans(batch, limit, &mut spans, |body, spans| {
+        let without_key = spans.iter().filter(|span| span.key(body).is_none());
+        let named = without_key.take(NAMED_RECORDS_MAX).map(|span| BatchIndexAndErrorMessage {
+            batch_index: span.offset_delta,
+            batch_index_error_message: Some(blame.clone()),
+        });
+        named.collect()
+    });
+    let message = format!(
+        "{count} of the batch's {} records have no key, and this topic is compacted (cleanup.policy)",
+        batch.record_count()
+    );
+    // The batch was walked a moment ago.
+    let records = records.unwrap_or_default();
+    Refused { code: ErrorCode::InvalidRecord, message, records, moved_to: None }
 }
 
 /// A record without a timestamp (-1) is exempt, as in Kafka.

@@ -196,6 +196,42 @@ async fn metadata_names_each_partitions_own_leader() {
     assert_eq!(told.topics[0].partitions.iter().map(leader).collect::<Vec<_>>(), [(1, 5), (2, 5)]);
 }
 
+#[tokio::test]
+async fn a_compacted_topic_refuses_a_batch_with_a_record_that_has_no_key() {
+    let cluster = Cluster::new();
+    let overrides = BTreeMap::from([("cleanup.policy".to_owned(), "compact,delete".to_owned())]);
+    let settings = cluster.node.settings.topic_defaults.with_overrides(&overrides).unwrap();
+    cluster.node.topics.create(&KStr::from_static("c"), 1, settings, overrides).unwrap();
+    let mut all_keyed = BatchBuilder::new(Compression::None);
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    for key in [Some(&b"a"[..]), None, Some(b""), None] {
+        builder.append(&NewRecord { timestamp: 1, key, value: Some(b"v"), headers: &[] });
+        all_keyed.append(&NewRecord { timestamp: 1, key: key.or(Some(b"b")), value: None, headers: &[] });
+    }
+    let ask = |batch: Bytes, topic: &'static str| {
+        let data = PartitionProduceData { index: 0, records: Some(Chunk::Bytes(batch)) };
+        let name = KStr::from_static(topic);
+        let topic = TopicProduceData { name, partition_data: vec![data], ..Default::default() };
+        let request = ProduceRequest { acks: 1, topic_data: vec![topic], ..Default::default() };
+        cluster.ask::<super::produce::Produce>(8, request)
+    };
+    let batch = builder.build();
+    let told = ask(batch.clone(), "c").await;
+    let refused = &told.responses[0].partition_responses[0];
+    assert_eq!((refused.error_code, refused.base_offset), (ErrorCode::InvalidRecord.code(), -1));
+    let blamed: Vec<_> = refused.record_errors.iter().map(|error| error.batch_index).collect();
+    assert_eq!(blamed, [1, 3]);
+    assert!(refused.record_errors[0].batch_index_error_message.as_ref().unwrap().contains("without a key"));
+    assert!(refused.error_message.as_ref().unwrap().contains("2 of the batch's 4 records"));
+    let taken = ask(all_keyed.build(), "c").await;
+    assert_eq!(
+        taken.responses[0].partition_responses[0].base_offset, 0,
+        "nothing of the refused batch is there"
+    );
+    let elsewhere = ask(batch, "t").await;
+    assert_eq!(elsewhere.responses[0].partition_responses[0].error_code, 0);
+}
+
 /// What each API answers for partition 0 of `t`: Produce, Fetch, ListOffsets, OffsetForLeaderEpoch,
 /// DeleteRecords.
 async fn codes(cluster: &Cluster) -> [i16; 5] {

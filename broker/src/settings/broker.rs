@@ -44,6 +44,12 @@ pub(crate) struct BrokerSettings {
     pub(crate) advertised: Option<(String, u16)>,
     pub(crate) low_water: LowWater,
     pub(crate) retention_check_interval: Duration,
+    /// Memory for the keys of one run of compaction.
+    pub(crate) dedupe_buffer_bytes: usize,
+    /// `None`: compaction goes as fast as it can.
+    pub(crate) cleaner_bytes_per_second: Option<NonZeroU64>,
+    /// How long the cleaner rests when there is nothing to compact.
+    pub(crate) cleaner_backoff: Duration,
     /// `None`: nothing is scrubbed.
     pub(crate) scrub_bytes_per_second: Option<NonZeroU64>,
 }
@@ -64,6 +70,7 @@ impl BrokerSettings {
             return Err(SettingError::BudgetBelowFrame { budget, frame });
         }
         check_data_dirs(&written)?;
+        topic_defaults.check_lags()?;
         let replication_policy = match in_force(&written, "replication.factor.policy") {
             "virtual" => ReplicationPolicy::Virtual,
             _ => ReplicationPolicy::Strict,
@@ -90,6 +97,12 @@ impl BrokerSettings {
                 Err(_) => LowWater::Chosen,
             },
             retention_check_interval: millis(&written, "log.retention.check.interval.ms"),
+            dedupe_buffer_bytes: size(&written, "log.cleaner.dedupe.buffer.size"),
+            cleaner_bytes_per_second: match number(&written, "log.cleaner.io.max.bytes.per.second") {
+                i64::MAX => None,
+                rate => u64::try_from(rate).ok().and_then(NonZeroU64::new),
+            },
+            cleaner_backoff: millis(&written, "log.cleaner.backoff.ms"),
             scrub_bytes_per_second: NonZeroU64::new(size(&written, "log.scrub.max.bytes.per.second") as u64),
             written,
         })

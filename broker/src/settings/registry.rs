@@ -76,6 +76,52 @@ pub static REGISTRY: &[Knob] = &[
         "127.0.0.1:9092",
         "HOST:PORT on which Kafka clients are served. Port 0 takes a free one.",
     ),
+    broker(
+        "log.cleaner.backoff.ms",
+        Kind::Long { min: 100, max: i32::MAX as i64 },
+        "15000",
+        "How long the cleaner of a data folder rests when no partition is dirty enough to be compacted.",
+    ),
+    broker(
+        "log.cleaner.dedupe.buffer.size",
+        Kind::Long { min: 1 << 20, max: 1 << 40 },
+        "134217728",
+        "Memory for the keys of one run of compaction, in each data folder. A key takes 24 bytes; a run that meets more keys ends there, and the next goes on.",
+    ),
+    topic(
+        "log.cleaner.delete.retention.ms",
+        "delete.retention.ms",
+        long(0),
+        "86400000",
+        "How long a compacted topic keeps a tombstone after compaction has been through it first: a consumer that reads from the start has this long to see it.",
+    ),
+    broker(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind::Long { min: 1 << 20, max: i64::MAX },
+        "9223372036854775807",
+        "Bytes that compaction reads and writes per second at most, in each data folder.",
+    ),
+    topic(
+        "log.cleaner.max.compaction.lag.ms",
+        "max.compaction.lag.ms",
+        long(1),
+        "9223372036854775807",
+        "How long a record of a compacted topic waits for compaction at most, however little of the log is dirty. The segment that is written to is closed for it.",
+    ),
+    topic(
+        "log.cleaner.min.cleanable.ratio",
+        "min.cleanable.dirty.ratio",
+        Kind::Ratio,
+        "0.5",
+        "A partition is compacted when this part of its closed segments is dirty: written since it was compacted last. Less means less waste and more work.",
+    ),
+    topic(
+        "log.cleaner.min.compaction.lag.ms",
+        "min.compaction.lag.ms",
+        long(0),
+        "0",
+        "How long every record of a compacted topic is kept at least, also if a later one has its key.",
+    ),
     topic(
         "log.cleanup.policy",
         "cleanup.policy",
@@ -276,13 +322,12 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "delete.retention.ms",
-            "min.cleanable.dirty.ratio",
-            "min.compaction.lag.ms",
-            "max.compaction.lag.ms",
             "log.cleaner.enable",
+            "log.cleaner.threads",
+            "log.cleaner.io.buffer.size",
+            "log.cleaner.io.buffer.load.factor",
         ],
-        "topics are neither compacted nor cleaned yet; every record is kept",
+        "each data folder has one cleaner, whose buffers have a fixed size",
     ),
     (
         &[

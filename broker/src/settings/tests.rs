@@ -1,5 +1,7 @@
 //! Claims about the registry and what is read from it.
 
+use std::time::Duration;
+
 use millstream_log::CleanupPolicy;
 
 use super::*;
@@ -137,4 +139,37 @@ fn a_topic_overrides_the_broker_which_overrides_the_default() {
     assert_eq!(settings.max_message_bytes, 3000);
     let wrong = [("max.message.bytes".to_owned(), "-1".to_owned())].into();
     assert!(defaults.with_overrides(&wrong).is_err());
+}
+
+#[test]
+fn compaction_is_set_for_a_topic_and_its_lags_do_not_cross() {
+    let defaults = TopicSettings::new(&Written::new());
+    let with = |pairs: &[(&str, &str)]| {
+        let overrides = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        defaults.with_overrides(&overrides).map(|settings| settings.log_config())
+    };
+    let unset = defaults.log_config();
+    assert_eq!((unset.min_dirty_ppm, unset.max_compaction_lag), (500_000, Duration::MAX));
+    let set = with(&[
+        ("min.cleanable.dirty.ratio", "0.05"),
+        ("delete.retention.ms", "7"),
+        ("min.compaction.lag.ms", "5"),
+        ("max.compaction.lag.ms", "5"),
+    ])
+    .unwrap();
+    assert_eq!((set.min_dirty_ppm, set.delete_retention), (50_000, Duration::from_millis(7)));
+    assert_eq!(
+        (set.min_compaction_lag, set.max_compaction_lag),
+        (Duration::from_millis(5), Duration::from_millis(5))
+    );
+    for wrong in ["1.01", "-0.1", "half", "NaN", ""] {
+        let refused = with(&[("min.cleanable.dirty.ratio", wrong)]).unwrap_err().to_string();
+        assert!(refused.ends_with("must be a number between 0 and 1"), "{refused}");
+    }
+    let refused = with(&[("min.compaction.lag.ms", "6"), ("max.compaction.lag.ms", "5")]).unwrap_err();
+    assert_eq!(refused, SettingError::LagsCross { min: 6, max: 5 });
+    let mut written = Written::new();
+    write(&mut written, "log.cleaner.min.compaction.lag.ms", "6").unwrap();
+    write(&mut written, "log.cleaner.max.compaction.lag.ms", "5").unwrap();
+    assert!(matches!(BrokerSettings::new(written), Err(SettingError::LagsCross { .. })));
 }

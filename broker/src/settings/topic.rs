@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_log::{CleanupPolicy, DurabilityMode, LogConfig};
 use millstream_protocol::records::{Compression, TimestampType};
 
-use super::{Knob, REGISTRY, SettingError, Written, in_force, number, topic_knob, words};
+use super::{Knob, REGISTRY, SettingError, Written, in_force, number, ppm, topic_knob, words};
 
 /// Settings of one topic, or the defaults of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,17 @@ impl TopicSettings {
             knob.check_as(knob.topic_name().unwrap_or(knob.name), value)?;
             settings.set(knob, value);
         }
+        settings.check_lags()?;
         Ok(settings)
+    }
+
+    /// Both lags may come from different places: relations are checked once all is known.
+    pub(super) fn check_lags(&self) -> Result<(), SettingError> {
+        let (min, max) = (self.log.min_compaction_lag, self.log.max_compaction_lag);
+        match min <= max {
+            true => Ok(()),
+            false => Err(SettingError::LagsCross { min: min.as_millis(), max: max.as_millis() }),
+        }
     }
 
     /// How the logs of this topic store.
@@ -74,6 +84,17 @@ impl TopicSettings {
             "log.retention.ms" => {
                 self.log.retention_age = u64::try_from(number()).ok().map(Duration::from_millis);
             }
+            "log.cleaner.delete.retention.ms" => self.log.delete_retention = millis(number()),
+            "log.cleaner.max.compaction.lag.ms" => {
+                self.log.max_compaction_lag = match number() {
+                    i64::MAX => Duration::MAX,
+                    lag => millis(lag),
+                }
+            }
+            "log.cleaner.min.cleanable.ratio" => {
+                self.log.min_dirty_ppm = ppm(value).expect("ratios are checked when they are written");
+            }
+            "log.cleaner.min.compaction.lag.ms" => self.log.min_compaction_lag = millis(number()),
             "log.cleanup.policy" => self.log.cleanup = cleanup(value),
             "compression.type" => self.compression = codec(value),
             "log.durability" => {

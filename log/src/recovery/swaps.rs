@@ -10,10 +10,10 @@
 //!   0      4  "MSsw"
 //!   4      2  version, 1
 //!   6      4  CRC-32C of what follows
-//!  10     61  the new segment, as a snapshot describes it
-//!  71      8  the offset behind it
-//!  79      4  CRC-32C of its content
-//!  83      4  count of the segments that it replaces; for each, ascending
+//!  10     57  the new segment, as a snapshot describes it
+//!  67      8  the offset behind it
+//!  75      4  CRC-32C of its content
+//!  79      4  count of the segments that it replaces; for each, ascending
 //!               8  base; that of the first is its own
 //! ```
 //!

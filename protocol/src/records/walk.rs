@@ -14,6 +14,8 @@ pub struct Validated {
     pub max_timestamp: i64,
     /// Bytes of the records when they are not compressed.
     pub decompressed_bytes: usize,
+    /// Records whose key is null.
+    pub without_key: usize,
 }
 
 /// Checks all records of a batch that a producer wrote: each length lies within its record, the records fill
@@ -37,7 +39,7 @@ pub fn validate(batch: &BatchView<'_>, decompressed_bytes_max: usize) -> Result<
 
 fn validate_body(header: &BatchHeader, body: &[u8]) -> Result<Validated, BatchError> {
     let (mut min, mut max) = (i64::MAX, i64::MIN);
-    let mut at = 0;
+    let (mut at, mut without_key) = (0, 0);
     for index in 0..header.record_count {
         let record =
             RecordLayout::read(body, at).map_err(|flaw| BatchError::Record { record: index, flaw })?;
@@ -47,17 +49,19 @@ fn validate_body(header: &BatchHeader, body: &[u8]) -> Result<Validated, BatchEr
         }
         min = min.min(record.timestamp_delta);
         max = max.max(record.timestamp_delta);
+        without_key += usize::from(record.key.is_none());
         at = record.end;
     }
     check_end(header, body, at)?;
     if header.record_count == 0 {
-        return Ok(Validated { min_timestamp: -1, max_timestamp: -1, decompressed_bytes: body.len() });
+        let decompressed_bytes = body.len();
+        return Ok(Validated { min_timestamp: -1, max_timestamp: -1, decompressed_bytes, without_key });
     }
     let timestamp = |delta| header.base_timestamp.checked_add(delta);
     let (Some(min), Some(max)) = (timestamp(min), timestamp(max)) else {
         return Err(BatchError::Record { record: 0, flaw: RecordFlaw::Timestamp });
     };
-    Ok(Validated { min_timestamp: min, max_timestamp: max, decompressed_bytes: body.len() })
+    Ok(Validated { min_timestamp: min, max_timestamp: max, decompressed_bytes: body.len(), without_key })
 }
 
 /// The last record must end where the body ends.

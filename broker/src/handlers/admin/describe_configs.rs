@@ -148,6 +148,7 @@ fn config_type(kind: Kind) -> i8 {
         Kind::Choice(_) | Kind::Address | Kind::Text => 2,
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,
+        Kind::Ratio => 6,
         Kind::List(_) => 7,
     }
 }
