@@ -15,6 +15,7 @@ mod verdict;
 mod wire;
 
 mod checker;
+mod compaction;
 mod disk;
 mod fsync;
 mod kill;
@@ -37,6 +38,8 @@ pub enum Proof {
     Fsync,
     /// From SIGKILL to the first accepted produce: with many partitions, with much data, and with twice as much
     Recovery,
+    /// Compaction: bytes of the log per second, and bytes of memory per key
+    Compaction,
     /// SIGKILL at every system call that changes a file, also while starting
     Syscalls,
     /// A log's tail is torn at every byte of its last batches
@@ -99,7 +102,7 @@ pub enum Failure {
 type Proven = Result<String, Failure>;
 
 impl Proof {
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 9] = [
         Self::Checker,
         Self::Torn,
         Self::Rot,
@@ -107,6 +110,7 @@ impl Proof {
         Self::Kill,
         Self::Fsync,
         Self::Recovery,
+        Self::Compaction,
         Self::Syscalls,
     ];
 
@@ -116,6 +120,7 @@ impl Proof {
             Self::Kill => "kill",
             Self::Fsync => "fsync",
             Self::Recovery => "recovery",
+            Self::Compaction => "compaction",
             Self::Syscalls => "syscalls",
             Self::Torn => "torn",
             Self::Rot => "rot",
@@ -134,6 +139,7 @@ impl Proof {
             Self::Kill => kill::run(options),
             Self::Fsync => fsync::run(options),
             Self::Recovery => recovery::run(options),
+            Self::Compaction => compaction::run(options),
             Self::Syscalls => syscalls::run(options),
             Self::Torn => disk::torn::run(options),
             Self::Rot => disk::rot::run(options),
