@@ -267,7 +267,13 @@ impl Segment {
         now_ms: i64,
     ) -> io::Result<()> {
         let Some(first) = batches.first() else { return Ok(()) };
-        self.file()?.write_at(parts, first.position)?;
+        let file = self.file()?;
+        if let Err(error) = file.write_at(parts, first.position) {
+            // What was written of it is nobody's. If it stayed, the next recovery would keep it aside, and a full disk
+            // has no room for that. Should this fail too, recovery finds it.
+            let _ = file.truncate(first.position);
+            return Err(error);
+        }
         self.appended_ms.store(now_ms, Relaxed);
         self.note(batches);
         Ok(())

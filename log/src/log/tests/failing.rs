@@ -216,6 +216,25 @@ fn a_full_disk_takes_nothing_back_and_is_forgiven_once_there_is_room() {
 }
 
 #[test]
+fn what_found_no_room_is_cut_at_once_so_a_full_disk_can_be_read_after_a_restart() {
+    for room in (2_000..5_000).step_by(61) {
+        let mut rig = Rig::small();
+        let mut promised = Promised::default();
+        rig.disk.set_capacity(Some(room));
+        let log = rig.open();
+        promised.grow(&log, 60);
+        assert!(log.is_failed(), "{room} bytes are enough");
+        drop(log);
+        rig.disk.kill();
+        rig.epoch += 1;
+        // Nothing would be left in which a torn tail could be kept.
+        let (log, report) = rig.try_open(CleanStart::No).unwrap_or_else(|error| panic!("{room}: {error}"));
+        assert_eq!(report.torn, [], "room for {room} bytes");
+        promised.check(&log).unwrap_or_else(|why| panic!("room for {room} bytes: {why}"));
+    }
+}
+
+#[test]
 fn a_process_that_is_killed_after_a_failed_sync_leaves_word_for_the_next() {
     let kill = |told: bool| {
         let (mut rig, log, mut promised) = failed_log();
