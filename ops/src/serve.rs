@@ -111,6 +111,8 @@ struct Signals {
 impl Signals {
     fn install() -> anyhow::Result<Self> {
         let install = |kind| signal(kind).context("signal handlers cannot be installed");
+        // A write beyond the limit of file sizes shall fail, as on a full disk, and not end the process. The handler stays.
+        drop(install(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self {
             interrupt: install(SignalKind::interrupt())?,
             terminate: install(SignalKind::terminate())?,

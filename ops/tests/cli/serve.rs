@@ -48,6 +48,16 @@ fn banner_names_the_addresses_the_folder_and_three_commands() {
 }
 
 #[test]
+fn a_file_that_may_not_grow_does_not_end_the_broker() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    // What the kernel sends when a write would pass RLIMIT_FSIZE.
+    server.signal(Signal::XFSZ);
+    server.run(&["topic", "create", "after"]).ok();
+    server.stop();
+}
+
+#[test]
 fn http_port_answers_and_can_be_switched_off() {
     let first = folder();
     let server = Server::start(first.path());

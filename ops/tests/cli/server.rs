@@ -142,7 +142,7 @@ impl Server {
         self.child.wait().expect("the broker ends");
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the broker runs");
     }
 }
