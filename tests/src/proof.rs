@@ -17,9 +17,12 @@ mod wire;
 mod checker;
 mod compaction;
 mod disk;
+mod disk_full;
+mod failing;
 mod fsync;
 mod kill;
 mod recovery;
+mod reopen;
 mod syscalls;
 
 use std::io::{self, Write};
@@ -36,6 +39,10 @@ pub enum Proof {
     Kill,
     /// Every k-th fdatasync fails: what it carried is not acknowledged, and the partition comes back
     Fsync,
+    /// A failed write or sync closes a partition; it comes back without a restart
+    Reopen,
+    /// No room on a small disk: refused, served, resumed by itself
+    DiskFull,
     /// From SIGKILL to the first accepted produce: with many partitions, with much data, and with twice as much
     Recovery,
     /// Compaction: bytes of the log per second, and bytes of memory per key
@@ -102,13 +109,15 @@ pub enum Failure {
 type Proven = Result<String, Failure>;
 
 impl Proof {
-    const EACH: [Self; 9] = [
+    const EACH: &[Self] = &[
         Self::Checker,
         Self::Torn,
         Self::Rot,
         Self::Indexes,
         Self::Kill,
         Self::Fsync,
+        Self::Reopen,
+        Self::DiskFull,
         Self::Recovery,
         Self::Compaction,
         Self::Syscalls,
@@ -119,6 +128,8 @@ impl Proof {
             Self::Checker => "checker",
             Self::Kill => "kill",
             Self::Fsync => "fsync",
+            Self::Reopen => "reopen",
+            Self::DiskFull => "disk-full",
             Self::Recovery => "recovery",
             Self::Compaction => "compaction",
             Self::Syscalls => "syscalls",
@@ -138,6 +149,8 @@ impl Proof {
             Self::Checker => checker::run(options),
             Self::Kill => kill::run(options),
             Self::Fsync => fsync::run(options),
+            Self::Reopen => reopen::run(options),
+            Self::DiskFull => disk_full::run(options),
             Self::Recovery => recovery::run(options),
             Self::Compaction => compaction::run(options),
             Self::Syscalls => syscalls::run(options),

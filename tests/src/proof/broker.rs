@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Setup {
     binary: PathBuf,
     folder: TempDir,
+    data: PathBuf,
     address: SocketAddr,
     settings: Vec<String>,
 }
@@ -45,16 +46,18 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("millstream-proof-").tempdir_in(parent)?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let settings = settings.iter().map(|pair| (*pair).to_owned()).collect();
-        Ok(Self { binary, folder, address, settings })
+        let data = folder.path().join("data");
+        Ok(Self { binary, folder, data, address, settings })
+    }
+
+    /// The same with its data elsewhere.
+    pub(super) fn with_data(mut self, data: PathBuf) -> Self {
+        self.data = data;
+        self
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Where the broker keeps everything.
-    pub(super) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
     }
 
     /// A file beside the data.
@@ -80,7 +83,7 @@ impl Setup {
         words.push(self.binary.display().to_string());
         words.extend(["serve", "--json", "--http", "off"].map(str::to_owned));
         words.extend(["--listen".to_owned(), self.address.to_string()]);
-        words.extend(["--data-dir".to_owned(), self.data().display().to_string()]);
+        words.extend(["--data-dir".to_owned(), self.data.display().to_string()]);
         for pair in &self.settings {
             words.extend(["--set".to_owned(), pair.clone()]);
         }
@@ -128,6 +131,11 @@ impl Broker {
         kill_process(self.pid, Signal::KILL)?;
         self.child.wait()?;
         Ok(at)
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Asks it to end, and waits.
