@@ -1,18 +1,10 @@
 //! Proofs on the real binary: each does harm, shows that the harm was done, and judges what clients saw.
 //!
 //! A proof prints what it does as it goes and ends with one line that has its figure. Where the harm did not happen the run is
-//! invalid, which is a failure: it proves nothing. In reading order: `broker` (the process that is harmed), `tracer` (who
-//! harms it), `wire` and `scribe` (a client that hides nothing), `payload` and `recorder` (what is sent, what is noted), `load`
-//! (clients of ours), `verdict`, then the proofs.
+//! invalid, which is a failure: it proves nothing. Most harm the real binary and stand on `bed`; some harm a log on a
+//! simulated disk (`disk`), or judge the judge (`checker`).
 
-mod broker;
-mod load;
-mod payload;
-mod recorder;
-mod scribe;
-mod tracer;
-mod verdict;
-mod wire;
+mod bed;
 
 mod checker;
 mod compaction;

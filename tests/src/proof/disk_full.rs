@@ -12,11 +12,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use millstream_protocol::ErrorCode;
 use parking_lot::Mutex;
 
-use super::broker::{Broker, Setup, pause};
-use super::recorder::Recorder;
-use super::scribe::{Scribe, read_all};
-use super::verdict::verdict;
-use super::wire::{Target, Wire};
+use super::bed::broker::{Broker, Setup, pause};
+use super::bed::recorder::Recorder;
+use super::bed::scribe::{Scribe, read_all};
+use super::bed::verdict::verdict;
+use super::bed::wire::{Target, Wire};
 use super::{Failure, Options, Proven, say};
 use room::{Room, Scarcity};
 

@@ -12,9 +12,9 @@ use rand::{RngExt, SeedableRng};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::broker::{Broker, Setup, pause};
-use super::load::{Load, Progress, RawWriter, Writer, follow, marks, read_all, wander, write};
-use super::verdict::verdict;
+use super::bed::broker::{Broker, Setup, pause};
+use super::bed::load::{Load, Progress, RawWriter, Writer, follow, marks, read_all, wander, write};
+use super::bed::verdict::verdict;
 use super::{Failure, Options, Proven, say};
 
 const TOPIC: &str = "kill";

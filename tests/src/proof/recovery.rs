@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use millstream_protocol::ErrorCode;
 
-use super::broker::{Broker, Setup, pause};
-use super::payload;
-use super::wire::{Answer, Target, Wire, batch};
+use super::bed::broker::{Broker, Setup, pause};
+use super::bed::payload;
+use super::bed::wire::{Answer, Target, Wire, batch};
 use super::{Failure, Options, Proven, say};
 
 const TOPIC: &str = "recovery";

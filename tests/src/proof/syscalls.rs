@@ -11,12 +11,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::broker::{Setup, pause};
-use super::recorder::Recorder;
-use super::scribe::{Scribe, read_all};
-use super::tracer::Tracer;
-use super::verdict::verdict;
-use super::wire::{Target, Wire, batch};
+use super::bed::broker::{Setup, pause};
+use super::bed::recorder::Recorder;
+use super::bed::scribe::{Scribe, read_all};
+use super::bed::tracer::Tracer;
+use super::bed::verdict::verdict;
+use super::bed::wire::{Target, Wire, batch};
 use super::{Failure, Options, Proven, say};
 
 const TOPIC: &str = "syscalls";

@@ -9,7 +9,7 @@ use millstream_protocol::ErrorCode;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
-use crate::proof::wire::{Target, Wire, batch};
+use crate::proof::bed::wire::{Target, Wire, batch};
 use crate::proof::{Failure, Options};
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -138,7 +138,7 @@ impl Room {
 
     /// Fails if there is more room than there should be.
     pub(super) fn is_full(&self) -> Result<(), Failure> {
-        let stat = rustix::fs::statvfs(&self.mount()).context("statvfs")?;
+        let stat = rustix::fs::statvfs(self.mount()).context("statvfs")?;
         let free = stat.f_bavail * stat.f_frsize;
         match self.scarcity {
             Scarcity::Ext4 | Scarcity::Tmpfs if free > MEBIBYTE => {

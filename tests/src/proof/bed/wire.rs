@@ -26,37 +26,37 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(in crate::proof) struct Wire {
     stream: TcpStream,
     last_id: i32,
 }
 
 /// Where a batch goes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target<'a> {
-    pub(super) topic: &'a str,
-    pub(super) partition: i32,
-    pub(super) acks: i16,
+pub(in crate::proof) struct Target<'a> {
+    pub(in crate::proof) topic: &'a str,
+    pub(in crate::proof) partition: i32,
+    pub(in crate::proof) acks: i16,
 }
 
 /// What was said about a batch.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) code: ErrorCode,
-    pub(super) base_offset: i64,
-    pub(super) message: Option<String>,
+pub(in crate::proof) struct Answer {
+    pub(in crate::proof) code: ErrorCode,
+    pub(in crate::proof) base_offset: i64,
+    pub(in crate::proof) message: Option<String>,
 }
 
 /// What was read.
 #[derive(Debug, Clone)]
-pub(super) struct Fetched {
-    pub(super) code: ErrorCode,
-    pub(super) high_watermark: i64,
-    pub(super) records: Vec<Polled>,
+pub(in crate::proof) struct Fetched {
+    pub(in crate::proof) code: ErrorCode,
+    pub(in crate::proof) high_watermark: i64,
+    pub(in crate::proof) records: Vec<Polled>,
 }
 
 impl Wire {
-    pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
+    pub(in crate::proof) fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -65,7 +65,11 @@ impl Wire {
     }
 
     /// Sends a request and waits for its answer.
-    pub(super) fn call<R: Request>(&mut self, version: i16, request: &R) -> io::Result<R::Response> {
+    pub(in crate::proof) fn call<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> io::Result<R::Response> {
         self.last_id += 1;
         let wrong =
             |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
@@ -82,7 +86,7 @@ impl Wire {
         Ok(response)
     }
 
-    pub(super) fn create_topic(
+    pub(in crate::proof) fn create_topic(
         &mut self,
         name: &str,
         partitions: i32,
@@ -107,7 +111,7 @@ impl Wire {
         }
     }
 
-    pub(super) fn delete_topic(&mut self, name: &str) -> io::Result<()> {
+    pub(in crate::proof) fn delete_topic(&mut self, name: &str) -> io::Result<()> {
         let request = DeleteTopicsRequest {
             topic_names: vec![KStr::from(name)],
             timeout_ms: 60_000,
@@ -121,7 +125,7 @@ impl Wire {
     }
 
     /// Sends one batch. An error means that nobody knows whether it was written.
-    pub(super) fn produce(&mut self, to: Target<'_>, batch: Bytes) -> io::Result<Answer> {
+    pub(in crate::proof) fn produce(&mut self, to: Target<'_>, batch: Bytes) -> io::Result<Answer> {
         let data = PartitionProduceData { index: to.partition, records: Some(Chunk::Bytes(batch)) };
         let topic =
             TopicProduceData { name: KStr::from(to.topic), partition_data: vec![data], ..Default::default() };
@@ -142,7 +146,7 @@ impl Wire {
     }
 
     /// The leader epoch of a partition.
-    pub(super) fn leader_epoch(&mut self, topic: &str, key: Key) -> io::Result<i32> {
+    pub(in crate::proof) fn leader_epoch(&mut self, topic: &str, key: Key) -> io::Result<i32> {
         let topic = MetadataRequestTopic { name: Some(KStr::from(topic)), ..Default::default() };
         let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
         let topics = self.call(9, &request)?.topics;
@@ -152,7 +156,7 @@ impl Wire {
     }
 
     /// The first offset of a partition.
-    pub(super) fn log_start(&mut self, topic: &str, key: Key) -> io::Result<i64> {
+    pub(in crate::proof) fn log_start(&mut self, topic: &str, key: Key) -> io::Result<i64> {
         let partition =
             ListOffsetsPartition { partition_index: key as i32, timestamp: -2, ..Default::default() };
         let topic = ListOffsetsTopic { name: KStr::from(topic), partitions: vec![partition] };
@@ -167,7 +171,7 @@ impl Wire {
     }
 
     /// Reads from an offset, with whatever is there at once.
-    pub(super) fn fetch(&mut self, topic: &str, key: Key, offset: i64) -> io::Result<Fetched> {
+    pub(in crate::proof) fn fetch(&mut self, topic: &str, key: Key, offset: i64) -> io::Result<Fetched> {
         let partition = FetchPartition {
             partition: key as i32,
             fetch_offset: offset,
@@ -207,12 +211,12 @@ impl Wire {
 }
 
 /// A record that was read, as the history notes it.
-pub(super) fn polled(key: Key, offset: i64, name: &[u8], value: &[u8]) -> Polled {
+pub(in crate::proof) fn polled(key: Key, offset: i64, name: &[u8], value: &[u8]) -> Polled {
     Polled { key, offset, value: payload::value_of(value), crc: payload::crc(name, value) }
 }
 
 /// A batch of the records that say this.
-pub(super) fn batch(values: &[Value]) -> Bytes {
+pub(in crate::proof) fn batch(values: &[Value]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     for value in values {
         let (key, value) = payload::record(*value);

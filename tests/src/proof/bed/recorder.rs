@@ -10,7 +10,7 @@ use crate::history::{Action, Op, Outcome, Process};
 
 /// Clones note into one history.
 #[derive(Debug, Clone)]
-pub(super) struct Recorder {
+pub(in crate::proof) struct Recorder {
     notes: Arc<Notes>,
 }
 
@@ -22,28 +22,28 @@ struct Notes {
 }
 
 impl Recorder {
-    pub(super) fn new() -> Self {
+    pub(in crate::proof) fn new() -> Self {
         let history = Mutex::new(Vec::new());
         Self { notes: Arc::new(Notes { start: Instant::now(), processes: AtomicU32::new(0), history }) }
     }
 
     /// A number that no client had before.
-    pub(super) fn process(&self) -> Process {
+    pub(in crate::proof) fn process(&self) -> Process {
         self.notes.processes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(super) fn now_us(&self) -> u64 {
+    pub(in crate::proof) fn now_us(&self) -> u64 {
         self.notes.start.elapsed().as_micros() as u64
     }
 
     /// Notes what has just ended.
-    pub(super) fn note(&self, process: Process, began_us: u64, outcome: Outcome, action: Action) {
+    pub(in crate::proof) fn note(&self, process: Process, began_us: u64, outcome: Outcome, action: Action) {
         let op = Op { process, began_us, ended_us: self.now_us(), outcome, action };
         self.notes.history.lock().push(op);
     }
 
     /// All that was noted.
-    pub(super) fn history(&self) -> Vec<Op> {
+    pub(in crate::proof) fn history(&self) -> Vec<Op> {
         self.notes.history.lock().clone()
     }
 }

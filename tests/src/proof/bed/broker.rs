@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a broker is started with.
 #[derive(Debug)]
-pub(super) struct Setup {
+pub(in crate::proof) struct Setup {
     binary: PathBuf,
     folder: TempDir,
     data: PathBuf,
@@ -26,17 +26,17 @@ pub(super) struct Setup {
 
 /// A broker that runs, alone or under a tracer. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Broker {
+pub(in crate::proof) struct Broker {
     /// The broker itself or the tracer that started it.
     child: Child,
     pid: Pid,
     /// From before its start until it said that it is ready.
-    pub(super) took: Duration,
+    pub(in crate::proof) took: Duration,
 }
 
 impl Setup {
     /// A fresh folder in `parent`, and a port that is free now.
-    pub(super) fn new(binary: &Path, parent: &Path, settings: &[&str]) -> Result<Self> {
+    pub(in crate::proof) fn new(binary: &Path, parent: &Path, settings: &[&str]) -> Result<Self> {
         let binary = fs::canonicalize(binary).with_context(|| {
             format!(
                 "no broker at {}: build one with cargo build --release -p millstream-ops",
@@ -51,33 +51,33 @@ impl Setup {
     }
 
     /// The same with its data elsewhere.
-    pub(super) fn with_data(mut self, data: PathBuf) -> Self {
+    pub(in crate::proof) fn with_data(mut self, data: PathBuf) -> Self {
         self.data = data;
         self
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::proof) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A file beside the data.
-    pub(super) fn beside(&self, name: &str) -> PathBuf {
+    pub(in crate::proof) fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Everything that brokers of this setup logged.
-    pub(super) fn logged(&self) -> String {
+    pub(in crate::proof) fn logged(&self) -> String {
         fs::read(self.beside("log"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
-    pub(super) fn start(&self) -> Result<Broker> {
+    pub(in crate::proof) fn start(&self) -> Result<Broker> {
         self.start_under(&[])
     }
 
     /// Starts it as the last words of another command, and waits until it is ready.
-    pub(super) fn start_under(&self, command: &[&str]) -> Result<Broker> {
+    pub(in crate::proof) fn start_under(&self, command: &[&str]) -> Result<Broker> {
         let began = Instant::now();
         let mut words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
         words.push(self.binary.display().to_string());
@@ -126,7 +126,7 @@ fn pid_in(line: &str) -> Result<Pid> {
 
 impl Broker {
     /// SIGKILL: it has no say. Answers when it was sent.
-    pub(super) fn kill(mut self) -> Result<Instant> {
+    pub(in crate::proof) fn kill(mut self) -> Result<Instant> {
         let at = Instant::now();
         kill_process(self.pid, Signal::KILL)?;
         self.child.wait()?;
@@ -134,12 +134,12 @@ impl Broker {
     }
 
     /// Its process.
-    pub(super) fn pid(&self) -> Pid {
+    pub(in crate::proof) fn pid(&self) -> Pid {
         self.pid
     }
 
     /// Asks it to end, and waits.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(in crate::proof) fn stop(mut self) -> Result<()> {
         kill_process(self.pid, Signal::TERM)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -158,12 +158,12 @@ impl Broker {
     }
 
     /// Whether the process is still there.
-    pub(super) fn is_alive(&mut self) -> bool {
+    pub(in crate::proof) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits until it has ended by itself; false if it has not within the time.
-    pub(super) fn ends_within(&mut self, time: Duration) -> bool {
+    pub(in crate::proof) fn ends_within(&mut self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         while self.is_alive() && Instant::now() < deadline {
             pause(Duration::from_millis(2));
@@ -183,7 +183,7 @@ impl Drop for Broker {
 }
 
 /// Lets time pass where another process's state has no event to wait for, or where chance decides.
-pub(super) fn pause(time: Duration) {
+pub(in crate::proof) fn pause(time: Duration) {
     let deadline = Instant::now() + time;
     while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         std::thread::park_timeout(left);

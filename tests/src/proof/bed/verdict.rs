@@ -6,12 +6,16 @@ use std::io::BufWriter;
 use anyhow::Context as _;
 
 use super::recorder::Recorder;
-use super::{Failure, Options, say};
 use crate::history::checker::{Figures, judge};
 use crate::history::write;
+use crate::proof::{Failure, Options, say};
 
 /// Fails with what is wrong in the history or besides it, and leaves the history for whoever wants to look.
-pub(super) fn verdict(recorder: &Recorder, wrong: &[String], options: &Options) -> Result<Figures, Failure> {
+pub(in crate::proof) fn verdict(
+    recorder: &Recorder,
+    wrong: &[String],
+    options: &Options,
+) -> Result<Figures, Failure> {
     let history = recorder.history();
     let verdict = judge(&history);
     if verdict.anomalies.is_empty() && wrong.is_empty() {

@@ -8,9 +8,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::Load;
-use crate::proof::broker::pause;
-use crate::proof::scribe::Scribe;
-use crate::proof::wire::Target;
+use crate::proof::bed::broker::pause;
+use crate::proof::bed::scribe::Scribe;
+use crate::proof::bed::wire::Target;
 
 /// The writer.
 #[derive(Debug)]

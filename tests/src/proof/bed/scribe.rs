@@ -18,21 +18,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The client, from its connection to the loss of it.
 #[derive(Debug)]
-pub(super) struct Scribe {
-    pub(super) wire: Wire,
+pub(in crate::proof) struct Scribe {
+    pub(in crate::proof) wire: Wire,
     recorder: Recorder,
     process: Process,
     sent: u32,
 }
 
 impl Scribe {
-    pub(super) fn connect(address: SocketAddr, recorder: &Recorder) -> io::Result<Self> {
+    pub(in crate::proof) fn connect(address: SocketAddr, recorder: &Recorder) -> io::Result<Self> {
         let wire = Wire::connect(address)?;
         Ok(Self { wire, recorder: recorder.clone(), process: recorder.process(), sent: 0 })
     }
 
     /// Sends a batch of so many records. After an error the connection is of no more use.
-    pub(super) fn send(&mut self, to: Target<'_>, count: u32) -> io::Result<Answer> {
+    pub(in crate::proof) fn send(&mut self, to: Target<'_>, count: u32) -> io::Result<Answer> {
         let values: Vec<_> =
             (self.sent..self.sent + count).map(|n| payload::value(self.process, n)).collect();
         self.sent += count;
@@ -71,7 +71,12 @@ fn outcome(answer: &std::result::Result<ErrorCode, &io::Error>) -> Outcome {
 }
 
 /// Reads everything of a topic as a new client, and asks for the bounds.
-pub(super) fn read_all(address: SocketAddr, topic: &str, keys: u32, recorder: &Recorder) -> Result<()> {
+pub(in crate::proof) fn read_all(
+    address: SocketAddr,
+    topic: &str,
+    keys: u32,
+    recorder: &Recorder,
+) -> Result<()> {
     let mut wire = Wire::connect(address)?;
     let process = recorder.process();
     for key in 0..keys {

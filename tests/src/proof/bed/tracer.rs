@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::Failure;
 use super::broker::Setup;
+use crate::proof::Failure;
 
 /// A command line that runs a broker under strace, and where it notes what it did.
 #[derive(Debug)]
-pub(super) struct Tracer {
+pub(in crate::proof) struct Tracer {
     words: Vec<String>,
     notes: PathBuf,
 }
@@ -19,7 +19,7 @@ impl Tracer {
     ///
     /// # Errors
     /// That strace is not here.
-    pub(super) fn harm(setup: &Setup, calls: &str, harm: &str) -> Result<Self, Failure> {
+    pub(in crate::proof) fn harm(setup: &Setup, calls: &str, harm: &str) -> Result<Self, Failure> {
         let Self { mut words, notes } = Self::follow(setup, calls)?;
         let end = words.len() - 1;
         words.splice(end..end, ["-e".to_owned(), format!("inject={harm}")]);
@@ -30,7 +30,7 @@ impl Tracer {
     ///
     /// # Errors
     /// That strace is not here.
-    pub(super) fn follow(setup: &Setup, calls: &str) -> Result<Self, Failure> {
+    pub(in crate::proof) fn follow(setup: &Setup, calls: &str) -> Result<Self, Failure> {
         let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
         if !found.is_ok_and(|status| status.success()) {
             return Err(Failure::Skipped("strace is not installed".to_owned()));
@@ -42,17 +42,17 @@ impl Tracer {
         Ok(Self { words, notes })
     }
 
-    pub(super) fn words(&self) -> Vec<&str> {
+    pub(in crate::proof) fn words(&self) -> Vec<&str> {
         self.words.iter().map(String::as_str).collect()
     }
 
     /// The calls that were followed in this run.
-    pub(super) fn calls(&self) -> Vec<String> {
+    pub(in crate::proof) fn calls(&self) -> Vec<String> {
         fs::read_to_string(&self.notes).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     /// How many calls were made to fail.
-    pub(super) fn injected(&self) -> usize {
+    pub(in crate::proof) fn injected(&self) -> usize {
         self.calls().iter().filter(|line| line.contains("(INJECTED)")).count()
     }
 }

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::Load;
 use crate::history::{Action, Key, Outcome, Process};
-use crate::proof::wire::polled;
+use crate::proof::bed::wire::polled;
 
 /// How often bounds are asked for, and how long a poll waits before the end of the load is looked for.
 const MOMENT: Duration = Duration::from_millis(100);

@@ -5,12 +5,12 @@ use millstream_protocol::records::crc32c;
 use crate::history::{Process, Value};
 
 /// The value of a process's n-th record.
-pub(super) fn value(process: Process, n: u32) -> Value {
+pub(in crate::proof) fn value(process: Process, n: u32) -> Value {
     u64::from(process) << 32 | u64::from(n)
 }
 
 /// Key and value of the record that says this.
-pub(super) fn record(value: Value) -> ([u8; 4], Vec<u8>) {
+pub(in crate::proof) fn record(value: Value) -> ([u8; 4], Vec<u8>) {
     let key = (((value >> 32) as u32) ^ (value as u32 % 16)).to_be_bytes();
     // A filling of varying length: batches and segments shall not end at round numbers.
     let mut state = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -26,11 +26,11 @@ pub(super) fn record(value: Value) -> ([u8; 4], Vec<u8>) {
 }
 
 /// The checksum of a record's key and value.
-pub(super) fn crc(key: &[u8], value: &[u8]) -> u32 {
+pub(in crate::proof) fn crc(key: &[u8], value: &[u8]) -> u32 {
     crc32c(&[key, value].concat())
 }
 
 /// What a record says, if that can be told.
-pub(super) fn value_of(bytes: &[u8]) -> Option<Value> {
+pub(in crate::proof) fn value_of(bytes: &[u8]) -> Option<Value> {
     Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
 }

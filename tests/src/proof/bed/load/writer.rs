@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Load, Progress};
 use crate::history::{Action, Outcome, Process, Sent};
-use crate::proof::payload;
+use crate::proof::bed::payload;
 
 /// Sends that are under way at a time; the oldest is awaited before another begins.
 const IN_FLIGHT: usize = 8;

@@ -4,9 +4,9 @@ mod raw;
 mod reader;
 mod writer;
 
-pub(super) use raw::RawWriter;
-pub(super) use reader::{follow, marks, read_all, wander};
-pub(super) use writer::{Writer, write};
+pub(in crate::proof) use raw::RawWriter;
+pub(in crate::proof) use reader::{follow, marks, read_all, wander};
+pub(in crate::proof) use writer::{Writer, write};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,24 +20,24 @@ use super::recorder::Recorder;
 
 /// What all clients of one load share.
 #[derive(Debug, Clone)]
-pub(super) struct Load {
-    pub(super) recorder: Recorder,
-    pub(super) bootstrap: Arc<str>,
-    pub(super) topic: Arc<str>,
-    pub(super) partitions: u32,
+pub(in crate::proof) struct Load {
+    pub(in crate::proof) recorder: Recorder,
+    pub(in crate::proof) bootstrap: Arc<str>,
+    pub(in crate::proof) topic: Arc<str>,
+    pub(in crate::proof) partitions: u32,
     enough: Arc<AtomicBool>,
     wrong: Arc<Mutex<Vec<String>>>,
 }
 
 /// How far a writer is, for whoever decides when to do harm.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    pub(super) acknowledged: AtomicUsize,
-    pub(super) in_flight: AtomicUsize,
+pub(in crate::proof) struct Progress {
+    pub(in crate::proof) acknowledged: AtomicUsize,
+    pub(in crate::proof) in_flight: AtomicUsize,
 }
 
 impl Load {
-    pub(super) fn new(bootstrap: &str, topic: &str, partitions: u32) -> Self {
+    pub(in crate::proof) fn new(bootstrap: &str, topic: &str, partitions: u32) -> Self {
         Self {
             recorder: Recorder::new(),
             bootstrap: bootstrap.into(),
@@ -49,7 +49,7 @@ impl Load {
     }
 
     /// A client that finds the broker again soon after it is back.
-    pub(super) async fn client(&self) -> Result<Client> {
+    pub(in crate::proof) async fn client(&self) -> Result<Client> {
         let backoff = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(50) };
         let builder = Client::builder(&*self.bootstrap).backoff(backoff);
         Ok(builder.request_timeout(Duration::from_secs(20)).connect().await?)
@@ -68,7 +68,7 @@ impl Load {
     }
 
     /// Tells all clients to finish.
-    pub(super) fn finish(&self) {
+    pub(in crate::proof) fn finish(&self) {
         self.enough.store(true, Ordering::Relaxed);
     }
 
@@ -77,12 +77,12 @@ impl Load {
     }
 
     /// Something that no history shows, and that must not happen.
-    pub(super) fn wrong(&self, what: String) {
+    pub(in crate::proof) fn wrong(&self, what: String) {
         self.wrong.lock().push(what);
     }
 
     /// All of that.
-    pub(super) fn wrongs(&self) -> Vec<String> {
+    pub(in crate::proof) fn wrongs(&self) -> Vec<String> {
         self.wrong.lock().clone()
     }
 }
