@@ -211,7 +211,8 @@ impl Log {
     }
 
     /// The epoch under which batches are written. It rises when the log is opened after an unclean end, and
-    /// when it is reopened: before anybody can see that records are gone.
+    /// when it is reopened. What is read after it was asked for is not from before it rose; and a read that
+    /// finds records gone is either told to come again, or finds a higher epoch when it asks again.
     #[must_use]
     pub fn leader_epoch(&self) -> LeaderEpoch {
         LeaderEpoch::new(self.leader_epoch.load(Acquire))

@@ -38,12 +38,6 @@ mod modelled {
         }
     }
 
-    impl<T> Mutex<T> {
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
-        }
-    }
-
     pub(crate) struct MutexGuard<'a, T>(Option<model::sync::MutexGuard<'a, T>>);
 
     impl<T> Deref for MutexGuard<'_, T> {

@@ -116,6 +116,10 @@ impl Log {
         // The offsets before the segments: what is published lies in a segment that is listed.
         let offsets = self.tail.offsets();
         let held = offsets.log_start..offsets.log_end;
+        if from.offset > held.end && self.is_failed() {
+            // It is being reopened: the epoch will tell.
+            return Err(ReadError::Io(Self::was_cut()));
+        }
         if from.offset < held.start || from.offset > held.end {
             return Err(ReadError::OutOfRange { offset: from.offset, held });
         }

@@ -106,10 +106,11 @@ impl Log {
             self.generation.fetch_add(1, Release);
             durability.restart(end, self.batches());
         }
-        // The epoch before the offsets: who finds that the end has fallen finds the reason too.
-        self.leader_epoch.store(epoch.get(), Release);
         self.segments.replace(segments);
         self.publish(&writer);
+        // What is read under the new epoch is what is left. Until the failure is taken back, who finds that the
+        // end has fallen is told to come again; after it the epoch tells.
+        self.leader_epoch.store(epoch.get(), Release);
         self.tail.wake_all();
     }
 

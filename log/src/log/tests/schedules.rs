@@ -313,3 +313,52 @@ fn shuttle_retention_beside_appends_fetches_and_checkpoints() {
         assert!(start >= starts[2], "deleted records are back: {start} after {starts:?}");
     });
 }
+
+/// What reopening puts back for good: a sync fails, and the log is cut, and given to new batches, under the
+/// eyes of those who append to it, read it and flush it.
+fn a_log_is_reopened_beside_appends_and_fetches(acks: Acks) {
+    let rig = tiny();
+    let log = open(&rig, Flusher::start(1));
+    rig.disk.fail_sync(shuttle::rand::thread_rng().gen_range(0..5));
+    let (tell, told) = mpsc::channel();
+    let appenders = (0..2).map(|who| appender(&log, (who, 3), acks, &tell)).collect();
+    let mender = {
+        let log = Arc::clone(&log);
+        thread::spawn(move || {
+            for _ in 0..12 {
+                let epoch = log.leader_epoch();
+                let was_failed = log.is_failed();
+                log.reopen(LeaderEpoch::new(0)).unwrap();
+                assert!(!was_failed || log.leader_epoch() > epoch);
+                thread::yield_now();
+            }
+        })
+    };
+    for _ in 0..4 {
+        let (epoch, end) = (log.leader_epoch(), log.offsets().high_watermark);
+        match log.read(from(0)) {
+            Ok(_) | Err(ReadError::Io(_)) => {}
+            Err(error) => panic!("a reopening looks like damage: {error}"),
+        }
+        let now = log.offsets().high_watermark;
+        // In this order: the failure is taken back after the epoch has risen.
+        let is_told = now >= end || log.is_failed() || log.leader_epoch() > epoch;
+        assert!(is_told, "the end fell from {end} to {now} in epoch {epoch}");
+    }
+    join(appenders);
+    mender.join().unwrap();
+    let told = answers(&told, 6);
+    drop(log.reopen(LeaderEpoch::new(0)).unwrap());
+    log.flush().ok();
+    judge(&rig, if acks == Acks::Durable { &told } else { &[] });
+}
+
+#[test]
+fn shuttle_a_log_is_reopened_beside_durable_appends() {
+    explore(100, || a_log_is_reopened_beside_appends_and_fetches(Acks::Durable));
+}
+
+#[test]
+fn shuttle_a_log_is_reopened_beside_written_appends() {
+    explore(100, || a_log_is_reopened_beside_appends_and_fetches(Acks::Written));
+}
