@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge};
-use millstream_log::FlushStats;
+use millstream_log::{Compacted, FlushStats};
 
 use crate::metadata::topics::{Partition, RecoverySummary, Topics, Unavailable};
 use crate::storage::directory::Directory;
@@ -36,7 +36,20 @@ pub(crate) struct StorageMetrics {
     retention_bytes: Counter,
     scrubbed_bytes: Counter,
     quarantined: Gauge,
+    compaction: CompactionMetrics,
     recovery: RecoveryMetrics,
+}
+
+#[derive(Debug)]
+struct CompactionMetrics {
+    runs: Counter,
+    failed: Counter,
+    read_bytes: Counter,
+    written_bytes: Counter,
+    records_removed: Counter,
+    last_seconds: Gauge,
+    last_success: Gauge,
+    dirty_bytes: Gauge,
 }
 
 #[derive(Debug)]
@@ -76,6 +89,16 @@ impl StorageMetrics {
             retention_bytes: metrics::counter!("millstream_retention_bytes_deleted_total"),
             scrubbed_bytes: metrics::counter!("millstream_scrubbed_bytes_total"),
             quarantined: metrics::gauge!("millstream_quarantined_ranges"),
+            compaction: CompactionMetrics {
+                runs: metrics::counter!("millstream_compaction_runs_total"),
+                failed: metrics::counter!("millstream_compaction_failures_total"),
+                read_bytes: metrics::counter!("millstream_compaction_read_bytes_total"),
+                written_bytes: metrics::counter!("millstream_compaction_written_bytes_total"),
+                records_removed: metrics::counter!("millstream_compaction_records_removed_total"),
+                last_seconds: metrics::gauge!("millstream_compaction_last_seconds"),
+                last_success: metrics::gauge!("millstream_compaction_last_success_timestamp_seconds"),
+                dirty_bytes: metrics::gauge!("millstream_compaction_dirty_bytes"),
+            },
             recovery: RecoveryMetrics {
                 seconds: metrics::gauge!("millstream_recovery_seconds"),
                 partitions: metrics::gauge!("millstream_recovery_partitions"),
@@ -101,6 +124,22 @@ impl StorageMetrics {
     pub(crate) fn trimmed(&self, segments: usize, bytes: u64) {
         self.retention_segments.increment(segments as u64);
         self.retention_bytes.increment(bytes);
+    }
+
+    /// A run of compaction has come to its end.
+    pub(crate) fn compacted(&self, run: &Compacted, now_ms: i64) {
+        let of = &self.compaction;
+        of.runs.increment(1);
+        of.read_bytes.increment(run.read_bytes);
+        of.written_bytes.increment(run.written_bytes);
+        of.records_removed.increment(run.records_removed);
+        of.last_seconds.set(run.took.as_secs_f64());
+        of.last_success.set(now_ms as f64 / 1000.0);
+    }
+
+    /// A run of compaction has failed.
+    pub(crate) fn compaction_failed(&self) {
+        self.compaction.failed.increment(1);
     }
 
     /// So much was looked through.
@@ -131,6 +170,10 @@ impl StorageMetrics {
         let logs = || partitions().filter_map(|partition| partition.log().ok());
         self.log_bytes.set(logs().map(|log| log.size_bytes()).sum::<u64>() as f64);
         self.segments.set(logs().map(|log| log.segment_count()).sum::<usize>() as f64);
+        let compacted = named.iter().filter(|topic| topic.settings.cleanup().compacts());
+        let compacted = compacted.flat_map(|topic| &topic.partitions);
+        let dirty = compacted.filter_map(|partition| Some(partition.log().ok()?.dirtiness().dirty_bytes));
+        self.compaction.dirty_bytes.set(dirty.sum::<u64>() as f64);
         self.quarantined.set(logs().map(|log| log.quarantined().len()).sum::<usize>() as f64);
         self.show_recovery(&topics.recovery().summary());
     }
@@ -220,6 +263,7 @@ fn describe() {
     describe_counter!("millstream_partition_reopens_failed_total", "Tries to reopen one that did not help.");
     describe_counter!("millstream_retention_segments_deleted_total", "Segments deleted by age or size.");
     describe_counter!("millstream_retention_bytes_deleted_total", Unit::Bytes, "Bytes of these segments.");
+    describe_compaction();
     describe_counter!(
         "millstream_scrubbed_bytes_total",
         Unit::Bytes,
@@ -245,5 +289,36 @@ fn describe() {
     describe_gauge!(
         "millstream_recovery_lost_ranges",
         "Ranges that were on disk and could not be read then."
+    );
+}
+
+fn describe_compaction() {
+    use metrics::Unit;
+    use metrics::{describe_counter, describe_gauge};
+    describe_counter!("millstream_compaction_runs_total", "Runs of compaction that came to their end.");
+    describe_counter!(
+        "millstream_compaction_failures_total",
+        "Runs that failed; nothing was changed by them."
+    );
+    describe_counter!("millstream_compaction_read_bytes_total", Unit::Bytes, "Bytes read by compaction.");
+    describe_counter!(
+        "millstream_compaction_written_bytes_total",
+        Unit::Bytes,
+        "Bytes written by compaction."
+    );
+    describe_counter!(
+        "millstream_compaction_records_removed_total",
+        "Records removed because a later one of the same key replaces them, and old tombstones."
+    );
+    describe_gauge!("millstream_compaction_last_seconds", Unit::Seconds, "How long the last run took.");
+    describe_gauge!(
+        "millstream_compaction_last_success_timestamp_seconds",
+        Unit::Seconds,
+        "When the last run ended, since 1970."
+    );
+    describe_gauge!(
+        "millstream_compaction_dirty_bytes",
+        Unit::Bytes,
+        "Bytes of compacted topics that no run has been through and one could."
     );
 }

@@ -11,10 +11,10 @@ use millstream_protocol::messages::{
     CompactLogsRequest, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeStorageRequest,
     DescribeStorageResponse,
 };
-use millstream_protocol::{ErrorCode, KStr, StorageState};
+use millstream_protocol::{CompactionState, ErrorCode, KStr, StorageState};
 use tempfile::TempDir;
 
-use super::bed::{Bed, Client, batch, produce};
+use super::bed::{Bed, Client, batch, produce, values};
 
 const STORAGE_ERROR: i16 = ErrorCode::KafkaStorageError.code();
 
@@ -260,4 +260,36 @@ fn consoles_are_told_how_large_partitions_are() {
             assert_eq!(folder.total_bytes > 0, version >= 4);
         }
     }
+}
+
+#[test]
+fn a_compaction_that_somebody_asks_for_is_done_and_told_of() {
+    let bed = Bed::new();
+    let mut client = bed.client();
+    client.create_topic("t", 1, &[("cleanup.policy", "compact")]);
+    for _ in 0..20 {
+        assert_eq!(client.produce("t", batch(&["old", "new"]), -1).error_code, 0);
+    }
+    let ask = |client: &mut Client, is_start| {
+        let topics = vec![CompactLogsTopic { name: KStr::from_static("t"), partitions: Vec::new() }];
+        let told = client.call(0, &CompactLogsRequest { topics, is_start });
+        told.topics[0].partitions[0].clone()
+    };
+    assert_eq!(ask(&mut client, false).runs, 0);
+    let asked = ask(&mut client, true);
+    assert_eq!((asked.error_code, asked.state), (0, CompactionState::Waiting.code()));
+    let mut told = asked;
+    while told.state != CompactionState::Idle.code() {
+        assert_ne!(told.state, CompactionState::Failed.code(), "{told:?}");
+        std::thread::yield_now();
+        told = ask(&mut client, false);
+    }
+    assert_eq!((told.runs, told.dirty_bytes), (1, 0), "{told:?}");
+    assert!(told.last_end_ms > 0);
+    let partition = &storage(&mut client, "t")[0];
+    assert!(partition.is_compacted && partition.last_compaction_ms > 0);
+    assert_eq!((partition.cleaned_to, partition.log_end), (40, 40));
+    assert!(partition.next_deletion_reason.as_ref().unwrap().contains("only compacted"));
+    // Fetch tells of one segment at a time: the last record of the only key is all that is left.
+    assert_eq!(values(&client.fetch("t", 0)), [(39, "new".to_owned())]);
 }

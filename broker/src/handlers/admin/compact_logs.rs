@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_log::Log;
 use millstream_protocol::messages::compact_logs_request::CompactLogsTopic;
 use millstream_protocol::messages::compact_logs_response::{
     CompactLogsPartitionResult, CompactLogsTopicResult,
@@ -13,6 +14,7 @@ use millstream_protocol::{CompactionState, ErrorCode, KStr};
 
 use super::asked_partitions::partitions;
 use crate::dispatch::{Answer, Call, Handler};
+use crate::handlers::NONE;
 use crate::handlers::wire_errors::code_for_not_led;
 use crate::metadata::topics::{Partition, Topic};
 use crate::storage::compactions::Wish;
@@ -67,15 +69,15 @@ fn of_partition(
     partition: &Arc<Partition>,
     is_start: bool,
 ) -> CompactLogsPartitionResult {
-    let result = CompactLogsPartitionResult {
-        partition_index: partition.index,
-        ..CompactLogsPartitionResult::default()
+    let result = CompactLogsPartitionResult { partition_index: partition.index, ..Default::default() };
+    let result = match call.node.view.lead(topic.id, partition, -1) {
+        Ok(led) => with_facts(led.log, result),
+        Err(error) => {
+            let error_code = code_for_not_led(&error).code();
+            let error_message = Some(KStr::from(error.to_string()));
+            return CompactLogsPartitionResult { error_code, error_message, ..result };
+        }
     };
-    if let Err(error) = call.node.view.lead(topic.id, partition, -1) {
-        let error_code = code_for_not_led(&error).code();
-        let error_message = Some(KStr::from(error.to_string()));
-        return CompactLogsPartitionResult { error_code, error_message, ..result };
-    }
     let key = (topic.id, partition.index);
     let compactions = &call.node.compactions;
     if is_start {
@@ -98,5 +100,18 @@ fn of_partition(
             error_message: Some(KStr::from(reason)),
             ..result
         },
+    }
+}
+
+/// What is known of the runs that there were.
+fn with_facts(log: &Log, result: CompactLogsPartitionResult) -> CompactLogsPartitionResult {
+    let facts = log.compaction_facts();
+    let took = facts.last.and_then(|last| i64::try_from(last.took.as_millis()).ok());
+    CompactLogsPartitionResult {
+        dirty_bytes: i64::try_from(log.dirtiness().dirty_bytes).unwrap_or(i64::MAX),
+        runs: i64::try_from(facts.runs).unwrap_or(i64::MAX),
+        last_end_ms: facts.last_success_ms.unwrap_or(NONE),
+        last_duration_ms: took.unwrap_or(NONE),
+        ..result
     }
 }

@@ -111,6 +111,14 @@ fn describe_log(topic: &Topic, log: &Arc<Log>, placed: DescribeStoragePartition)
     let failure = log.failure();
     let state = if failure.is_some() { StorageState::ReadOnly } else { StorageState::Ok };
     let (facts, offsets) = (log.storage_facts(), log.offsets());
+    let (cleaned_to, dirty_bytes, last_compaction_ms) = match topic.settings.cleanup().compacts() {
+        false => (NONE, 0, NONE),
+        true => (
+            log.cleaned_to().get(),
+            size(log.dirtiness().dirty_bytes),
+            log.compaction_facts().last_success_ms.unwrap_or(NONE),
+        ),
+    };
     DescribeStoragePartition {
         state: state.code(),
         error_message: failure.map(|failure| KStr::from(&*failure.reason)),
@@ -124,6 +132,9 @@ fn describe_log(topic: &Topic, log: &Arc<Log>, placed: DescribeStoragePartition)
         oldest_record_ms: facts.oldest_record_ms.unwrap_or(NONE),
         next_deletion_ms: facts.next_deletion.at_ms.unwrap_or(NONE),
         next_deletion_reason: Some(KStr::from(why(topic, facts.next_deletion))),
+        cleaned_to,
+        dirty_bytes,
+        last_compaction_ms,
         quarantined: log.quarantined().iter().map(describe_damage).collect(),
         ..placed
     }
