@@ -201,15 +201,21 @@ pub(crate) fn recover(
         _ => NO_TIMESTAMP,
     };
     let durable = report.durable.min(report.log_end);
-    let is_empty = report.log_end == Offset::default() && folder.snapshots.is_empty();
-    let is_whole = report.torn.is_empty() && report.lost.is_empty();
-    let described = snapshot.is_some_and(|snapshot| snapshot.durable() == report.log_end);
-    let saved = match (is_whole, is_empty, described) {
-        (true, true, _) => Some(Saved::AsEmpty),
-        (true, _, true) => Some(Saved::By { log_start: report.log_start, durable }),
-        _ => None,
-    };
+    let saved = what_says_so(&report, &folder, snapshot.as_ref());
     Ok(Recovered { partition, segments, active_since_ms, cleaned_to, durable, saved, unsynced, report })
+}
+
+/// What on disk describes the log as it was found, if something does.
+fn what_says_so(found: &Recovery, folder: &Folder, snapshot: Option<&Snapshot>) -> Option<Saved> {
+    let Recovery { log_start, log_end, .. } = *found;
+    let is_whole = found.torn.is_empty() && found.lost.is_empty();
+    let is_empty = log_end == Offset::default() && folder.snapshots.is_empty();
+    let described = snapshot.is_some_and(|snapshot| snapshot.durable() == log_end);
+    match (is_whole, is_empty, described) {
+        (true, true, _) => Some(Saved::AsEmpty),
+        (true, _, true) => Some(Saved::By { log_start, durable: found.durable.min(log_end) }),
+        _ => None,
+    }
 }
 
 /// After an unclean end batches may be gone that somebody has read: an epoch that may have written them is

@@ -31,6 +31,10 @@ impl SimFile {
                 return Err(io::Error::other("injected read error"));
             }
             let inode = &mut world.inodes[self.inode];
+            if inode.refuses(&(position..position + buffer.len() as u64)) {
+                world.bites.failed_calls += 1;
+                return Err(io::Error::other("an unreadable sector"));
+            }
             world.bites.damage_read += u64::from(inode.shows_damage());
             inode.bring_in(position..position + buffer.len() as u64);
             let content = content(inode);

@@ -83,6 +83,11 @@ pub enum Damage {
         /// Which.
         sector: u64,
     },
+    /// A sector cannot be read any more, until it is written again.
+    Unreadable {
+        /// Which.
+        sector: u64,
+    },
 }
 
 /// A file. Forks of a disk share its bytes until one of them writes.
@@ -95,6 +100,8 @@ pub(super) struct Inode {
     /// The pages in memory; `None` is all of them.
     resident: Option<BTreeSet<u64>>,
     unsynced: Vec<Unsynced>,
+    /// Sectors that the device refuses.
+    unreadable: BTreeSet<u64>,
     /// Was damaged, and is read from the device.
     damage_is_visible: bool,
 }
@@ -124,6 +131,8 @@ impl Inode {
             change.apply(Arc::make_mut(remembered));
         }
         if let Change::Write { position, bytes } = &change {
+            let (first, end) = (position / SECTOR_BYTES, (position + bytes.len()).div_ceil(SECTOR_BYTES));
+            self.unreadable.retain(|sector| !(first as u64..end as u64).contains(sector));
             self.bring_in(*position as u64..(position + bytes.len()) as u64);
         }
         self.unsynced.push(Unsynced::apply(change, Arc::make_mut(&mut self.stored)));
@@ -196,6 +205,12 @@ impl Inode {
         self.resident.as_ref().is_none_or(|pages| pages_of(range).all(|page| pages.contains(&page)))
     }
 
+    /// Whether the device would have to be asked for a sector that it refuses.
+    pub(super) fn refuses(&self, range: &Range<u64>) -> bool {
+        let sectors = range.start / SECTOR_BYTES as u64..range.end.div_ceil(SECTOR_BYTES as u64);
+        self.unreadable.range(sectors).next().is_some() && !self.is_resident(range)
+    }
+
     pub(super) fn bring_in(&mut self, range: Range<u64>) {
         if let Some(pages) = &mut self.resident {
             pages.extend(pages_of(&range));
@@ -223,6 +238,10 @@ impl Inode {
                 stored[to.start..to.start + length].copy_from_slice(&before[from.start..from.start + length]);
             }
             Damage::Stale { sector: number } => stored[sector(number)].fill(0),
+            Damage::Unreadable { sector } => {
+                self.remembered.get_or_insert(before);
+                return self.unreadable.insert(sector);
+            }
         }
         let changed = *self.stored != *before;
         if changed {

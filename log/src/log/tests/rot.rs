@@ -380,17 +380,82 @@ fn a_lost_segment_answers_for_its_offsets_and_the_others_are_served() {
     }
 }
 
-#[test]
-fn a_page_that_the_device_cannot_read_costs_what_lies_on_it_until_it_can() {
+/// Three hundred batches of about a kilobyte in three segments, closed.
+fn pages() -> Rig {
     let rig = Rig::new(LogConfig { segment_bytes: 100_000, ..LogConfig::default() });
     let log = rig.open();
     for _ in 0..300 {
         written(&log, &[&[7; 900]]);
     }
     log.close().unwrap();
+    rig
+}
+
+#[test]
+fn a_read_that_fails_once_is_tried_again_page_by_page() {
+    let rig = pages();
     let log = rig.try_open(CleanStart::Yes).unwrap().0;
     rig.disk.fail_read(2);
-    assert!(fetch(&log, 40).is_ok(), "one failed read is tried again, page by page");
-    assert!(!rig.disk.fault_is_pending());
+    assert!(fetch(&log, 40).is_ok());
+    assert!(!rig.disk.fault_is_pending(), "it failed");
     assert_eq!(log.quarantined(), []);
+}
+
+#[test]
+fn a_sector_that_the_device_cannot_read_costs_the_batches_of_its_page_until_it_can() {
+    let rig = pages();
+    let file = Rig::file("00000000000000000000.log");
+    let content = rig.disk.content(&file).unwrap();
+    let batch = BatchView::parse(&content).unwrap().size_in_bytes();
+    let sector = 40 * batch as u64 / 512;
+    assert!(rig.disk.damage(&file, Damage::Unreadable { sector }));
+    rig.disk.evict(&file);
+    let log = rig.try_open(CleanStart::Yes).unwrap().0;
+    let page = sector / 8 * 4096;
+    let is_hit = |at: i64| {
+        let batch = at as u64 * batch as u64..(at as u64 + 1) * batch as u64;
+        at < 90 && batch.start < page + 4096 && batch.end > page
+    };
+    for at in 0..300 {
+        match fetch(&log, at) {
+            Ok(bytes) => {
+                assert_eq!((BatchView::parse(&bytes).unwrap().base_offset(), is_hit(at)), (at, false))
+            }
+            Err(ReadError::Io(error)) => {
+                assert!(is_hit(at), "{at}: {error}");
+                assert!(error.to_string().contains("cannot read"), "{error}");
+            }
+            Err(other) => panic!("{at}: {other}"),
+        }
+    }
+    assert!(rig.disk.bites().failed_calls > 0);
+    let [range] = &log.quarantined()[..] else { panic!("one range: {:?}", log.quarantined()) };
+    assert_eq!(range.cause, crate::DamageCause::Unreadable);
+    assert!(is_hit(range.offsets.start.get()) && !is_hit(range.offsets.end.get()));
+    // A cable is put back: nothing has to be told.
+    rig.disk.overwrite(&file, &content);
+    assert!(fetch(&log, 40).is_ok());
+    assert_eq!(log.quarantined(), []);
+}
+
+#[test]
+fn recovery_goes_on_behind_what_the_device_cannot_read() {
+    let rig = Rig::new(LogConfig::default());
+    let log = rig.open();
+    for _ in 0..100 {
+        append(&log, &[&[7; 900]], Acks::Durable).unwrap();
+    }
+    drop(log);
+    let file = Rig::file("00000000000000000000.log");
+    let length = rig.disk.content(&file).unwrap().len();
+    assert!(rig.disk.damage(&file, Damage::Unreadable { sector: length as u64 / 1024 }));
+    rig.disk.evict(&file);
+    let (log, recovery) = rig.try_open(CleanStart::No).unwrap();
+    assert!(rig.disk.bites().failed_calls > 0);
+    assert_eq!((end(&log), &recovery.torn), (100, &vec![]), "what was acknowledged is not cut off");
+    let [lost] = recovery.lost[..] else { panic!("one range: {recovery:?}") };
+    assert!(lost.to.get() - lost.from.get() <= 6, "{lost:?}");
+    assert_eq!(consume(&log, lost.to.get()).len(), usize::try_from(100 - lost.to.get()).unwrap());
+    assert!(matches!(fetch(&log, lost.from.get()), Err(ReadError::Io(_))));
+    assert_eq!(written(&log, &[b"next"]), 100);
 }
