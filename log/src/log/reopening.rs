@@ -123,6 +123,7 @@ impl Log {
             let same = at.ok().map(|at| &known[at]).filter(|known| {
                 Some(segment.base()) != active
                     && known.extent() == segment.extent()
+                    && known.past().is_compacted == segment.past().is_compacted
                     && known.index().mark() == segment.index().mark()
                     && segment.index().pending() == 0
             });
