@@ -120,7 +120,11 @@ fn submit(log: &Arc<Log>, append: Append) -> Outcome {
 }
 
 fn append(log: &Arc<Log>, values: &[&[u8]], acks: Acks) -> Result<Appended, AppendError> {
-    let outcome = submit(log, append_of(batch_at(NOW_MS, values).build(), acks));
+    append_at(log, NOW_MS, values, acks)
+}
+
+fn append_at(log: &Arc<Log>, timestamp: i64, values: &[&[u8]], acks: Acks) -> Result<Appended, AppendError> {
+    let outcome = submit(log, append_of(batch_at(timestamp, values).build(), acks));
     let result = outcome.lock().take();
     result.expect("an inline flusher answers at once")
 }

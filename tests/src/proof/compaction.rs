@@ -13,8 +13,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use millstream_log::{
-    Acks, Append, CleanStart, CleanupPolicy, CompactLimits, Compacted, Demand, FirstBatch, Flusher, LeaderEpoch, Log,
-    LogConfig, Offset, OpenOptions, Pace, ReadFrom, RealDisk, SystemClock,
+    Acks, Append, CleanStart, CleanupPolicy, CompactLimits, Compacted, Demand, FirstBatch, Flusher,
+    LeaderEpoch, Log, LogConfig, Offset, OpenOptions, Pace, ReadFrom, RealDisk, SystemClock,
 };
 use millstream_protocol::Chunk;
 use millstream_protocol::records::{self, BatchBuilder, BatchView, Compression, NewRecord};
@@ -37,7 +37,9 @@ pub(super) fn run(options: &Options) -> Proven {
     let seed = options.seed();
     let mebibytes = options.either(256, 2048);
     let folder = tempfile::tempdir_in(&options.folder).context("making a folder")?;
-    say(&format!("  seed {seed}: {mebibytes} MiB of records of 100 to 200 bytes, each key {WRITES_PER_KEY} times"));
+    say(&format!(
+        "  seed {seed}: {mebibytes} MiB of records of 100 to 200 bytes, each key {WRITES_PER_KEY} times"
+    ));
     let model = Model::write(&folder.path().join("original"), mebibytes << 20, seed)?;
     let mut best: Option<(f64, Compacted)> = None;
     for _ in 0..RUNS {
@@ -177,10 +179,14 @@ fn check(log: &Log, model: &Model) -> Result<(), Failure> {
             next = BatchView::parse(&batch).context("reading")?.last_offset() + 1;
             for record in records::records(&batch, usize::MAX).context("reading")? {
                 let record = record.context("reading")?;
-                let key = record.key.as_deref().and_then(|key| std::str::from_utf8(&key[4..]).ok()?.parse().ok());
+                let key =
+                    record.key.as_deref().and_then(|key| std::str::from_utf8(&key[4..]).ok()?.parse().ok());
                 let last = key.and_then(|key: u64| model.last.get(&key));
                 if last != Some(&record.offset) {
-                    return Err(Failure::Broken(format!("offset {} is there and should have gone", record.offset)));
+                    return Err(Failure::Broken(format!(
+                        "offset {} is there and should have gone",
+                        record.offset
+                    )));
                 }
                 found += 1;
             }

@@ -22,6 +22,8 @@ impl Dice {
 
 struct Model {
     records: BTreeMap<i64, Vec<u8>>,
+    /// When each record was appended, which is also its timestamp.
+    times: BTreeMap<i64, i64>,
     start: i64,
     end: i64,
     durable: i64,
@@ -37,8 +39,32 @@ impl Model {
         assert_eq!(consume(log, from), expected, "from {from}");
     }
 
+    fn start_at(&mut self, start: i64) {
+        self.records = self.records.split_off(&start);
+        self.times = self.times.split_off(&start);
+        self.start = start;
+        // Records are deleted only once they are durable.
+        self.durable = self.durable.max(start);
+    }
+
+    /// Nothing is deleted that is neither old nor too much, and nothing is left of a log that is old.
+    fn enforce(&mut self, rig: &Rig, log: &Arc<Log>) {
+        let start = log.enforce_retention().unwrap().log_start.get();
+        assert!(start >= self.start, "the log start fell from {} to {start}", self.start);
+        let age_ms = rig.config.retention_age.map(|age| i64::try_from(age.as_millis()).unwrap());
+        let is_old = |ms: i64| age_ms.is_some_and(|age_ms| rig.clock.now_ms() - ms > age_ms);
+        let was_too_much = rig.config.retention_bytes.is_some_and(|bytes| log.size_bytes() >= bytes);
+        let young = self.times.range(..start).find(|(_, ms)| !is_old(**ms));
+        assert!(was_too_much || young.is_none(), "{young:?} is gone, the log starts at {start}");
+        self.start_at(start);
+        let newest = self.times.last_key_value().filter(|(_, ms)| is_old(**ms));
+        assert_eq!(newest, None, "old, and still there");
+        assert_eq!(log.enforce_retention().unwrap().segments, 0, "all at once, or not at all");
+    }
+
     fn cut_to(&mut self, end: i64) {
         self.records.split_off(&end);
+        self.times.split_off(&end);
         self.end = end;
         self.durable = self.durable.min(end);
     }
@@ -57,12 +83,15 @@ fn run(seed: u64) {
         segment_bytes: 400 + dice.below(3000),
         index_interval_bytes: dice.below(400),
         checkpoint_bytes: 200 + dice.below(5000),
+        retention_age: (dice.below(2) == 0).then(|| Duration::from_hours(dice.below(200))),
+        retention_bytes: (dice.below(2) == 0).then(|| dice.below(10_000)),
         ..LogConfig::default()
     });
     let mut log = rig.open();
-    let mut model = Model { records: BTreeMap::new(), start: 0, end: 0, durable: 0 };
+    let (records, times) = (BTreeMap::new(), BTreeMap::new());
+    let mut model = Model { records, times, start: 0, end: 0, durable: 0 };
     for _ in 0..150 {
-        match dice.below(16) {
+        match dice.below(18) {
             0..=8 => {
                 let value = vec![
                     b'a' + u8::try_from(dice.below(26)).unwrap();
@@ -70,10 +99,12 @@ fn run(seed: u64) {
                 ];
                 let values = vec![&value[..]; 1 + usize::try_from(dice.below(2)).unwrap()];
                 let acks = if dice.below(3) == 0 { Acks::Durable } else { Acks::Written };
-                let appended = append(&log, &values, acks).unwrap();
+                let now_ms = rig.clock.now_ms();
+                let appended = append_at(&log, now_ms, &values, acks).unwrap();
                 assert_eq!(appended.base_offset.get(), model.end);
                 for value in values {
                     model.records.insert(model.end, value.to_vec());
+                    model.times.insert(model.end, now_ms);
                     model.end += 1;
                 }
                 if acks == Acks::Durable {
@@ -84,10 +115,8 @@ fn run(seed: u64) {
             10 => {
                 let before = i64::try_from(dice.below(u64::try_from(model.end + 1).unwrap())).unwrap();
                 let start = log.delete_records(Some(Offset::new(before))).unwrap().get();
-                model.start = model.start.max(before);
-                assert_eq!(start, model.start);
-                model.records = model.records.split_off(&start);
-                model.durable = if before >= model.start { model.durable.max(start) } else { model.durable };
+                assert_eq!(start, model.start.max(before));
+                model.start_at(start);
             }
             11 => {
                 let to = model.start
@@ -113,6 +142,7 @@ fn run(seed: u64) {
                 log = rig.open();
                 model.accept_loss(&log);
             }
+            15 | 16 => model.enforce(&rig, &log),
             _ => rig.clock.advance(Duration::from_hours(dice.below(60))),
         }
         model.check(&log, &mut dice);
