@@ -1,4 +1,4 @@
-//! Administrative operations: topics, partitions, offsets, records, settings, the cluster itself.
+//! Administrative operations: topics, partitions, offsets, records, settings, storage, the cluster itself.
 //!
 //! Each operation has its own error. An operation is tried again while that is certain to be harmless and
 //! the client's total timeout lasts; when it may have been carried out already, the caller decides.
@@ -6,6 +6,7 @@
 mod cluster;
 mod configs;
 mod offsets;
+mod storage;
 mod topics;
 
 use std::future::Future;
@@ -19,6 +20,10 @@ use crate::error::{Refusal, known};
 pub use cluster::{ClusterDescription, DescribeClusterError};
 pub use configs::{ConfigEntry, ConfigResource, ConfigSource, DescribeConfigsError};
 pub use offsets::{DeleteRecordsError, DeleteUpTo, ListOffsetsError, ListedOffset, OffsetAt};
+pub use storage::{
+    CompactTopicError, Compaction, CompactionProgress, DataDirectory, DescribeStorageError, PartitionStorage,
+    Quarantined, TopicStorage,
+};
 pub use topics::{
     AddPartitionsError, CreateTopicError, CreatedTopic, DeleteTopicError, DescribeTopicError, NewTopic,
 };

@@ -32,9 +32,11 @@ pub mod fake;
 
 pub use address::Address;
 pub use admin::{
-    AddPartitionsError, Admin, ClusterDescription, ConfigEntry, ConfigResource, ConfigSource,
-    CreateTopicError, CreatedTopic, DeleteRecordsError, DeleteTopicError, DeleteUpTo, DescribeClusterError,
-    DescribeConfigsError, DescribeTopicError, ListOffsetsError, ListedOffset, NewTopic, OffsetAt,
+    AddPartitionsError, Admin, ClusterDescription, CompactTopicError, Compaction, CompactionProgress,
+    ConfigEntry, ConfigResource, ConfigSource, CreateTopicError, CreatedTopic, DataDirectory,
+    DeleteRecordsError, DeleteTopicError, DeleteUpTo, DescribeClusterError, DescribeConfigsError,
+    DescribeStorageError, DescribeTopicError, ListOffsetsError, ListedOffset, NewTopic, OffsetAt,
+    PartitionStorage, Quarantined, TopicStorage,
 };
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;

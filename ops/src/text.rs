@@ -17,6 +17,17 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
+/// `3 days`, `5 hours`, `40 seconds`: the largest unit of which there are two at least.
+pub(crate) fn human_duration(duration: Duration) -> String {
+    const UNITS: [(u64, &str, &str); 3] =
+        [(86_400, "day", "days"), (3600, "hour", "hours"), (60, "minute", "minutes")];
+    let seconds = duration.as_secs();
+    let unit = UNITS.into_iter().find(|(unit, ..)| seconds >= 2 * unit);
+    let (unit, one, many) = unit.unwrap_or((1, "second", "seconds"));
+    let count = seconds / unit;
+    format!("{} {}", human_count(count), plural(count, one, many))
+}
+
 /// `1,234,567`
 pub(crate) fn human_count(count: u64) -> String {
     let digits = count.to_string();
@@ -129,6 +140,10 @@ mod tests {
         assert_eq!(human_bytes(1023), "1023 B");
         assert_eq!(human_bytes(1024 * 1024 - 1), "1.0 MiB");
         assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_duration(Duration::from_millis(1999)), "1 second");
+        assert_eq!(human_duration(Duration::from_secs(119)), "119 seconds");
+        assert_eq!(human_duration(Duration::from_secs(7200)), "2 hours");
+        assert_eq!(human_duration(Duration::from_secs(2 * 86_400 - 1)), "47 hours");
         assert_eq!(per_second(10, Duration::from_secs(2)), 5);
     }
 }

@@ -1,17 +1,20 @@
-//! `millstream topic`: create, list, describe, delete, and give a topic more partitions.
+//! `millstream topic`: create, list, describe, compact, delete, and give a topic more partitions.
+
+mod compact;
+mod storage;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use millstream_client::{
     Admin, ConfigEntry, ConfigResource, ConfigSource, CreateTopicError, DeleteTopicError, DescribeTopicError,
-    NewTopic, OffsetAt, TopicMetadata,
+    NewTopic, OffsetAt, TopicMetadata, TopicStorage,
 };
 use serde_json::{Value, json};
 
 use crate::connect::{BrokerArgs, block_on, unknown_topic};
 use crate::outcome::Outcome;
 use crate::output;
-use crate::text::{human_count, plural};
+use crate::text::{human_bytes, human_count, plural};
 
 /// The commands about topics.
 #[derive(Debug, Subcommand)]
@@ -22,6 +25,8 @@ pub(crate) enum TopicCommand {
     List(ListArgs),
     /// Show partitions, offsets and settings of topics
     Describe(DescribeArgs),
+    /// Compact a topic now: of several records with one key only the last stays
+    Compact(compact::CompactArgs),
     /// Delete topics and all their records
     Delete(DeleteArgs),
     /// Give a topic more partitions
@@ -74,6 +79,9 @@ pub(crate) struct DescribeArgs {
     /// All settings, also those at their default
     #[arg(long)]
     all: bool,
+    /// How it is stored: folders, segments, what is on the device, compaction, damage
+    #[arg(long)]
+    storage: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -113,6 +121,7 @@ pub(crate) fn run(command: TopicCommand) -> anyhow::Result<Outcome> {
             TopicCommand::Create(args) => create(args).await,
             TopicCommand::List(args) => list(args).await,
             TopicCommand::Describe(args) => describe(args).await,
+            TopicCommand::Compact(args) => compact::run(args).await,
             TopicCommand::Delete(args) => delete(args).await,
             TopicCommand::AddPartitions(args) => add_partitions(args).await,
         }
@@ -185,15 +194,24 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<Outcome> {
             Err(error) => return Err(error.into()),
         };
         let partitions = partitions_of(&admin, &topic).await?;
+        let storage = storage::ask(&admin, name, args.storage).await?;
         let configs = admin.describe_configs(ConfigResource::Topic(name)).await?;
         if args.json {
-            output::json(&described_as_json(&topic, &partitions, &configs))?;
+            let mut described = described_as_json(&topic, &partitions, &configs);
+            if let Some(storage) = &storage {
+                described["storage"] = storage::as_json(storage);
+            }
+            output::json(&described)?;
             continue;
         }
         if at > 0 {
             output::line("")?;
         }
-        print_described(&topic, &partitions, &configs, args.all)?;
+        print_described(&topic, &partitions, storage.as_ref())?;
+        if let Some(storage) = storage.as_ref().filter(|_| args.storage) {
+            storage::print(storage)?;
+        }
+        print_configs(&configs, args.all)?;
     }
     Ok(Outcome::Done)
 }
@@ -244,26 +262,34 @@ fn described_as_json(topic: &TopicMetadata, partitions: &[PartitionRow], configs
 fn print_described(
     topic: &TopicMetadata,
     partitions: &[PartitionRow],
-    configs: &[ConfigEntry],
-    all: bool,
+    storage: Option<&TopicStorage>,
 ) -> anyhow::Result<()> {
     let records: u64 = partitions.iter().map(|row| (row.end - row.start).max(0) as u64).sum();
     let count = partitions.len() as u64;
+    let size = storage.map(|storage| storage.partitions.iter().map(|partition| partition.bytes).sum());
     output::line(&format!(
-        "{}  id {}  {count} {}  {} {}",
+        "{}  id {}  {count} {}  {} {}{}",
         topic.name,
         topic.id,
         plural(count, "partition", "partitions"),
         human_count(records),
         plural(records, "record", "records"),
+        size.map(|bytes| format!("  {}", human_bytes(bytes))).unwrap_or_default(),
     ))?;
     let row = |row: &PartitionRow| {
         let leader = row.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
         let numbers = [row.start, row.end, row.end - row.start].map(|number| number.to_string());
-        [vec![row.index.to_string(), leader, row.leader_epoch.to_string()], numbers.to_vec()].concat()
+        let stored = storage.map(|storage| storage::columns(storage, row.index)).unwrap_or_default();
+        [vec![row.index.to_string(), leader, row.leader_epoch.to_string()], numbers.to_vec(), stored].concat()
     };
-    let header = ["partition", "leader", "epoch", "start", "end", "records"];
-    output::table(&header, partitions.iter().map(row).collect())?;
+    let mut header = vec!["partition", "leader", "epoch", "start", "end", "records"];
+    if storage.is_some() {
+        header.extend(storage::COLUMNS);
+    }
+    output::table(&header, partitions.iter().map(row).collect())
+}
+
+fn print_configs(configs: &[ConfigEntry], all: bool) -> anyhow::Result<()> {
     let shown: Vec<_> = configs.iter().filter(|entry| all || is_set_on_topic(entry)).collect();
     if shown.is_empty() {
         return output::line("all settings are at their defaults; --all shows them");

@@ -5,6 +5,8 @@
 
 #[path = "cli/consume.rs"]
 mod consume;
+#[path = "cli/format.rs"]
+mod format;
 #[path = "cli/log_files.rs"]
 mod log_files;
 #[path = "cli/serve.rs"]

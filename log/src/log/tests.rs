@@ -20,6 +20,7 @@ mod compacting;
 mod concurrent;
 mod crashes;
 mod failing;
+mod format;
 mod indexes;
 mod model;
 mod producing;

@@ -1,5 +1,7 @@
 //! `millstream log dump`: one file, entry by entry.
 
+mod beside;
+
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -9,8 +11,11 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::DumpArgs;
+use super::folder::{Kind, kind_of};
 use super::index_file::{read_offset_index, read_time_index};
-use super::segment_file::{Located, SegmentFile, base_offset_of};
+use super::meta_file;
+use super::segment_file::{Broken, Located, SegmentFile, base_offset_of};
+use super::snapshot_file::read_small;
 use crate::consume::{HeadersAsJson, serialize_bytes};
 use crate::outcome::Outcome;
 use crate::text::{human_count, plural};
@@ -19,16 +24,42 @@ use crate::timestamp::Timestamp;
 /// The largest size to which one batch is unpacked for printing.
 pub(super) const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
 
+/// The batch attribute that a delete horizon is there.
+const DELETE_HORIZON_FLAG: i16 = 1 << 6;
+
 pub(super) fn run(args: &DumpArgs) -> anyhow::Result<Outcome> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let outcome = match args.file.extension().and_then(|extension| extension.to_str()) {
-        Some("log") => dump_segment(args, &mut out)?,
-        Some("index") => dump_offset_index(&args.file, args.json, &mut out)?,
-        Some("timeindex") => dump_time_index(&args.file, args.json, &mut out)?,
-        _ => bail!("{} is no .log, .index or .timeindex", args.file.display()),
+    let file = &args.file;
+    let outcome = match kind_of(file).0 {
+        Kind::Segment | Kind::Cleaned | Kind::Torn => dump_segment(args, &mut out)?,
+        Kind::OffsetIndex => dump_offset_index(file, args.json, &mut out)?,
+        Kind::TimeIndex => dump_time_index(file, args.json, &mut out)?,
+        Kind::Snapshot => beside::dump_snapshot(file, args.json, &mut out)?,
+        Kind::Swap => beside::dump_swap(file, args.json, &mut out)?,
+        kind @ (Kind::Start | Kind::Gaps | Kind::Doubted) => {
+            beside::dump_mark(file, kind, args.json, &mut out)?
+        }
+        Kind::Unfinished | Kind::Foreign => dump_by_content(args, &mut out)?,
     };
     out.flush()?;
     Ok(outcome)
+}
+
+/// Files whose names are not an offset: told by how they begin, or by what a broker calls them.
+fn dump_by_content(args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let file = &args.file;
+    let bytes = read_small(file)?;
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match name {
+        _ if bytes.starts_with(meta_file::MARK.as_bytes()) => beside::dump_meta(&bytes, args.json, out),
+        _ if bytes.starts_with(b"MSsn") => beside::dump_snapshot(file, args.json, out),
+        _ if bytes.starts_with(b"MSsw") => beside::dump_swap(file, args.json, out),
+        "lock" | "format" | "clean" => beside::dump_text(name, &bytes, args.json, out),
+        _ => bail!(
+            "{} is no file of a data folder: its name is no offset, and nothing it begins with is known",
+            file.display()
+        ),
+    }
 }
 
 fn dump_segment(args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<Outcome> {
@@ -38,6 +69,13 @@ fn dump_segment(args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<Outcome
     while let Some(next) = segment.next()? {
         let located = match next {
             Ok(located) => located,
+            // Room that was set aside is no fault.
+            Err(Broken::Zeros { left }) => {
+                if !args.json {
+                    writeln!(out, "{left} bytes of zeros from byte {}", segment.position())?;
+                }
+                break;
+            }
             Err(broken) => {
                 out.flush()?;
                 bail!("{} at byte {}: {broken}", args.file.display(), segment.position());
@@ -98,17 +136,31 @@ fn batch_as_line(located: &Located) -> String {
         (header.timestamp_type() == TimestampType::LogAppendTime, "log-append-time"),
         (header.is_transactional(), "transactional"),
         (header.is_control(), "control"),
+        // Compaction keeps a producer's last sequence though none of its records is left.
+        (header.record_count == 0, "empty"),
     ] {
         if is_so {
             line = format!("{line}  {word}");
         }
     }
+    if let Some(horizon) = delete_horizon(header) {
+        line += &format!("  delete horizon {}", Timestamp(horizon).to_rfc3339());
+    }
     line
 }
 
 fn times(header: &BatchHeader) -> String {
+    if delete_horizon(header).is_some() {
+        return format!("to {}", Timestamp(header.max_timestamp).to_rfc3339());
+    }
     let [first, last] = [header.base_timestamp, header.max_timestamp].map(|ms| Timestamp(ms).to_rfc3339());
     if first == last { first } else { format!("{first} to {last}") }
+}
+
+/// When compaction may drop the tombstones of a batch: then its base timestamp says that, and nothing else
+/// (KIP-534).
+fn delete_horizon(header: &BatchHeader) -> Option<i64> {
+    (header.attributes & DELETE_HORIZON_FLAG != 0).then_some(header.base_timestamp)
 }
 
 fn codec(header: &BatchHeader) -> String {
@@ -129,6 +181,8 @@ fn batch_as_json(located: &Located) -> Value {
         "leader_epoch": header.partition_leader_epoch, "producer_id": header.producer_id,
         "producer_epoch": header.producer_epoch, "base_sequence": header.base_sequence,
         "transactional": header.is_transactional(), "control": header.is_control(),
+        "last_sequence": (header.producer_id >= 0).then(|| header.last_sequence()),
+        "attributes": header.attributes, "delete_horizon": delete_horizon(header), "empty": header.record_count == 0,
     })
 }
 

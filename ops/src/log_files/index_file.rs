@@ -11,6 +11,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::segment_file::SegmentFile;
+
 /// An entry of an `.index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OffsetEntry {
@@ -61,6 +63,51 @@ fn read<E, const N: usize>(path: &Path, decode: impl Fn(&[u8; N]) -> E) -> anyho
     let used =
         entries.iter().rposition(|entry| entry.iter().any(|byte| *byte != 0)).map_or(0, |last| last + 1);
     Ok(IndexFile { entries: entries[..used].iter().map(decode).collect(), rest: rest.len() })
+}
+
+/// Bytes between two entries, as a broker leaves them unless told otherwise (`index.interval.bytes`).
+const INTERVAL_BYTES: u64 = 4096;
+
+/// Both indexes of a segment.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) offsets: Vec<u8>,
+    pub(super) times: Vec<u8>,
+}
+
+/// Makes the indexes of a segment from its batches, up to the first that is no batch.
+pub(super) fn build(segment: &mut SegmentFile, base: i64) -> anyhow::Result<Built> {
+    let mut built = Built::default();
+    let (mut last_position, mut last_time) = (0, -1);
+    let mut newest = (-1, 0);
+    while let Some(Ok(located)) = segment.next()? {
+        let relative = i32::try_from(located.header.last_offset() - base);
+        // What cannot be believed is not pointed at.
+        let Ok(relative) = relative.map(|relative| relative.max(0)) else { break };
+        if !located.crc_is_valid {
+            continue;
+        }
+        if located.header.max_timestamp > newest.0 {
+            newest = (located.header.max_timestamp, relative);
+        }
+        let position = u32::try_from(located.position).context("a segment is smaller than 2 GiB")?;
+        if located.position - last_position > INTERVAL_BYTES {
+            built.offsets.extend(relative.to_be_bytes());
+            built.offsets.extend(position.to_be_bytes());
+            last_position = located.position;
+            note_time(&mut built.times, newest, &mut last_time);
+        }
+    }
+    note_time(&mut built.times, newest, &mut last_time);
+    Ok(built)
+}
+
+fn note_time(times: &mut Vec<u8>, (timestamp, relative): (i64, i32), last_time: &mut i64) {
+    if timestamp > *last_time {
+        times.extend(timestamp.to_be_bytes());
+        times.extend(relative.to_be_bytes());
+        *last_time = timestamp;
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! checksum does not.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::Context;
@@ -67,6 +67,17 @@ pub(super) struct SegmentFile {
 }
 
 impl SegmentFile {
+    /// Goes on from there.
+    pub(super) fn seek(&mut self, position: u64) -> anyhow::Result<()> {
+        self.file.seek(SeekFrom::Start(position)).context("a segment cannot be read")?;
+        self.position = position;
+        Ok(())
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
         let length = file.metadata().with_context(|| format!("{} cannot be read", path.display()))?.len();
@@ -99,12 +110,12 @@ impl SegmentFile {
         let mut bytes = vec![0; usize::try_from(size).context("a batch is larger than the memory")?];
         bytes[..PREFIX_BYTES].copy_from_slice(&prefix);
         self.file.read_exact(&mut bytes[PREFIX_BYTES..])?;
-        let position = self.position;
-        self.position += size;
         let (header, crc_is_valid) = match BatchView::parse(&bytes) {
             Ok(batch) => (batch.header(), batch.crc_is_valid()),
             Err(error) => return Ok(Some(Err(Broken::Batch(error, left)))),
         };
+        let position = self.position;
+        self.position += size;
         Ok(Some(Ok(Located { position, bytes: bytes.into(), header, crc_is_valid })))
     }
 
@@ -132,9 +143,13 @@ impl SegmentFile {
     }
 }
 
-/// The offset that a file of a partition is named by: twenty digits before the dot.
+/// The offset that a file of a partition is named by: twenty digits before the first dot.
 pub(super) fn base_offset_of(path: &Path) -> Option<i64> {
-    let stem = path.file_stem()?.to_str()?;
-    let is_offset = stem.len() == 20 && stem.bytes().all(|c| c.is_ascii_digit());
-    is_offset.then(|| stem.parse().ok()).flatten()
+    offset_of(path.file_name()?.to_str()?.split_once('.')?.0)
+}
+
+/// Twenty digits.
+pub(super) fn offset_of(digits: &str) -> Option<i64> {
+    let is_offset = digits.len() == 20 && digits.bytes().all(|c| c.is_ascii_digit());
+    is_offset.then(|| digits.parse().ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! `millstream log dump` and `millstream log verify`, over files that the broker wrote.
+//! `millstream log dump`, `verify` and `repair`, over files that the broker wrote.
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,9 @@ fn segments_and_indexes_are_printed() {
     assert!(entries.iter().all(|entry| batches.contains(&entry["position"].as_u64().unwrap())));
     let entries = log(&["dump", "--json"], &segments[0].with_extension("timeindex")).ok().json();
     assert!(entries.iter().all(|entry| entry["timestamp"].as_i64().unwrap() > 1_700_000_000_000));
-    log(&["dump"], &data.join("lock")).failed(1, &["no .log, .index or .timeindex"]);
+    assert!(log(&["dump"], &data.join("lock")).ok().stdout.trim().parse::<u32>().is_ok());
+    std::fs::write(data.join("notes.txt"), "mine").unwrap();
+    log(&["dump"], &data.join("notes.txt")).failed(1, &["no file of a data folder"]);
     log(&["dump"], &data.join("00000000000000000000.log")).failed(1, &["cannot be opened"]);
 }
 
@@ -92,23 +94,156 @@ fn a_flipped_byte_is_found_and_placed() {
 }
 
 #[test]
-fn a_torn_end_is_a_note_and_a_hole_is_a_problem() {
+fn a_torn_end_is_a_note_and_what_was_durable_is_a_problem() {
     let (_folder, data) = filled();
     let segments = files(&data, "log");
     let last = segments.last().unwrap();
     let bytes = std::fs::read(last).unwrap();
-    std::fs::write(last, &bytes[..bytes.len() - 10]).unwrap();
+    std::fs::write(last, [&bytes[..], &bytes[..30]].concat()).unwrap();
     let checked = log(&["verify"], &data).ok();
     assert!(
         checked.stdout.contains("note: ") && checked.stdout.contains("end is missing"),
         "{}",
         checked.stdout
     );
+    // It was closed cleanly: its snapshot knows how long it was.
+    std::fs::write(last, &bytes[..bytes.len() - 10]).unwrap();
+    let checked = log(&["verify", "--json"], &data);
+    assert_eq!(checked.code, 1);
+    let found = checked.json();
+    assert!(
+        found[0]["text"].as_str().unwrap().contains("10 bytes that were on disk are missing"),
+        "{found:?}"
+    );
+    assert_eq!(found[1]["to"], 3000, "{found:?}");
     let inner = std::fs::read(&segments[0]).unwrap();
     std::fs::write(&segments[0], &inner[..inner.len() - 10]).unwrap();
     let checked = log(&["verify"], &data);
     assert_eq!(checked.code, 1);
     assert!(checked.stdout.contains("problem: "), "{}", checked.stdout);
+}
+
+#[test]
+fn segments_offsets_and_snapshots_that_are_gone_are_named() {
+    let (_folder, data) = filled();
+    let segments = files(&data, "log");
+    let base = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+    std::fs::remove_file(&segments[1]).unwrap();
+    let found = log(&["verify", "--json"], &data).json();
+    let missing = found.iter().find(|finding| finding["from"] == base(&segments[1])).unwrap();
+    assert_eq!(missing["to"], base(&segments[2]));
+    assert!(missing["text"].as_str().unwrap().contains("is missing"), "{missing}");
+    assert!(
+        found.iter().any(|finding| finding["remedy"] == "move_aside"),
+        "its indexes are leftovers: {found:?}"
+    );
+    let snapshot = files(&data, "snapshot").pop().unwrap();
+    let mut bytes = std::fs::read(&snapshot).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&snapshot, bytes).unwrap();
+    let found = log(&["verify"], &data).stdout;
+    assert!(found.contains(".snapshot: its checksum is wrong"), "{found}");
+    log(&["dump"], &snapshot).failed(1, &["is damaged", "its checksum is wrong"]);
+}
+
+#[test]
+fn a_walk_that_loses_its_way_goes_on_where_the_index_knows_a_batch() {
+    let (_folder, data) = filled();
+    let segment = files(&data, "log").remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let batches = log(&["dump", "--json"], &segment).ok().json();
+    let second = usize::try_from(batches[1]["position"].as_u64().unwrap()).unwrap();
+    // Its length: nothing says where the next batch begins.
+    bytes[second + 8] = 0xff;
+    std::fs::write(&segment, bytes).unwrap();
+    let found = log(&["verify", "--json"], &data).json();
+    assert_eq!(found[0]["position"], second, "{found:?}");
+    assert!(found[0]["text"].as_str().unwrap().contains("the index knows a batch"), "{found:?}");
+    let read = found.last().unwrap()["records"].as_u64().unwrap();
+    let lost = batches[1]["records"].as_u64().unwrap();
+    assert_eq!(read, 3000 - lost, "all but one batch is checked");
+}
+
+#[test]
+fn snapshots_metadata_and_names_are_printed() {
+    let (_folder, data) = filled();
+    let snapshot = log(&["dump", "--json"], &files(&data, "snapshot").pop().unwrap()).ok().json().remove(0);
+    assert_eq!((&snapshot["durable"], &snapshot["log_start"]), (&3000.into(), &0.into()));
+    assert_eq!(snapshot["segments"].as_array().unwrap().len(), files(&data, "log").len());
+    assert_eq!(snapshot["producers"][0]["batches"].as_array().unwrap().len(), 5);
+    let text = log(&["dump"], &files(&data, "snapshot").pop().unwrap()).ok().stdout;
+    assert!(text.starts_with("durable to 3000  log start 0"), "{text}");
+    let metadata = log(&["dump", "--json"], &data.join("meta/log")).ok().json();
+    assert!(
+        metadata.iter().any(|frame| frame["key"] == "topics/t" && frame["kind"] == "put"),
+        "{metadata:?}"
+    );
+    assert!(log(&["dump"], &data.join("meta/log")).ok().stdout.contains("put  topics/t"));
+}
+
+#[test]
+fn a_repair_says_what_it_would_do_and_takes_nothing_away() {
+    let (_folder, data) = filled();
+    let partition = files(&data, "log")[0].parent().unwrap().to_owned();
+    let (index, times) = (files(&data, "index").remove(0), files(&data, "timeindex").remove(0));
+    let whole = (std::fs::read(&index).unwrap(), std::fs::read(&times).unwrap());
+    let mut damaged = whole.0.clone();
+    damaged[7] ^= 1;
+    std::fs::write(&index, &damaged).unwrap();
+    std::fs::remove_file(&times).unwrap();
+    let leftover = partition.join("00000000000000000000.snapshot-unfinished");
+    std::fs::write(&leftover, "half").unwrap();
+    let foreign = partition.join("notes.txt");
+    std::fs::write(&foreign, "mine").unwrap();
+
+    let said = log(&["repair"], &data);
+    assert_eq!(said.code, 1);
+    assert!(said.stdout.contains("would: build the indexes anew of"), "{}", said.stdout);
+    assert!(said.stdout.contains("would: move aside") && said.stdout.contains("nothing was changed"));
+    assert!(!times.exists() && leftover.exists() && std::fs::read(&index).unwrap() == damaged);
+
+    let done = log(&["repair", "--yes"], &data).ok();
+    assert!(done.stdout.contains("all is well"), "{}", done.stdout);
+    assert_eq!(
+        (std::fs::read(&index).unwrap(), std::fs::read(&times).unwrap()),
+        whole,
+        "as the broker made them"
+    );
+    assert!(!leftover.exists() && foreign.exists());
+    let aside = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    let aside = aside.into_iter().find(|path| path.to_str().unwrap().contains("repaired-")).unwrap();
+    assert_eq!(files(&aside, "index").len(), 1);
+    assert_eq!(std::fs::read(&files(&aside, "index")[0]).unwrap(), damaged, "what was replaced is kept");
+    assert_eq!(std::fs::read(&files(&aside, "snapshot-unfinished")[0]).unwrap(), b"half");
+    assert!(log(&["repair"], &data).ok().stdout.contains("nothing that a repair can do"));
+}
+
+#[test]
+fn rot_is_told_with_its_offsets_and_left_where_it_is() {
+    let (_folder, data) = filled();
+    let segment = files(&data, "log").remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let told = log(&["repair", "--yes", "--json"], &data);
+    assert_eq!(told.code, 1);
+    let found = told.json();
+    assert!(found[0]["from"].as_i64().unwrap() < found[0]["to"].as_i64().unwrap(), "{found:?}");
+    assert_eq!(std::fs::read(&segment).unwrap(), bytes);
+}
+
+#[test]
+fn a_repair_needs_the_lock_of_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let data = folder.path().join("data");
+    log(&["repair", "--yes"], &data).failed(1, &["a broker (process", "stop it first"]);
+    assert!(log(&["verify"], &data).ok().stdout.contains("is writing here"));
+    server.stop();
+    log(&["repair", "--yes"], &data).ok();
+    let elsewhere = tempfile::tempdir().unwrap();
+    log(&["repair"], elsewhere.path()).failed(1, &["does not lie in a data folder"]);
 }
 
 #[test]

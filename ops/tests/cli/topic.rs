@@ -61,3 +61,67 @@ fn without_a_broker_every_client_command_says_how_to_start_one() {
         run(command, b"").failed(1, &[&free, "is one running? start one with `millstream`"]);
     }
 }
+
+#[test]
+fn a_description_tells_size_age_and_what_goes_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.run(&["topic", "create", "t", "-p", "1", "--config", "retention.ms=3600000"]).ok();
+    server.run_with_input(&["produce", "t"], b"a\nb\n").ok();
+    let text = server.run(&["topic", "describe", "t"]).ok().stdout;
+    for part in ["SIZE", "OLDEST RECORD", "NEXT DELETION", " ago", "in 59 minutes"] {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    let text = server.run(&["topic", "describe", "t", "--storage"]).ok().stdout;
+    for part in ["ON DEVICE TO", "ok", "takes records", folder.path().to_str().unwrap()] {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    let described = server.run(&["topic", "describe", "t", "--json"]).ok().json().remove(0);
+    let partition = &described["storage"]["partitions"][0];
+    assert_eq!(
+        (&partition["durable"], &partition["log_end"], &partition["segments"]),
+        (&2.into(), &2.into(), &1.into())
+    );
+    assert!(partition["next_deletion_ms"].as_i64().unwrap() > 1_700_000_000_000, "{partition}");
+    server.run(&["topic", "create", "kept", "--config", "retention.ms=-1"]).ok();
+    let text = server.run(&["topic", "describe", "kept"]).ok().stdout;
+    assert!(text.contains("none"), "{text}");
+}
+
+#[test]
+fn a_topic_is_compacted_now_and_the_command_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let create = [
+        "topic",
+        "create",
+        "c",
+        "-p",
+        "1",
+        "--config",
+        "cleanup.policy=compact",
+        "--config",
+        "segment.bytes=65536",
+    ];
+    server.run(&create).ok();
+    let round = |round: usize| -> String {
+        (0..1000).map(|key| format!("k{key}:{round}-{}\n", "v".repeat(100))).collect()
+    };
+    for number in 0..3 {
+        server.run_with_input(&["produce", "c", "--key-separator", ":"], round(number).as_bytes()).ok();
+    }
+    let done = server.run(&["topic", "compact", "c"]).ok().stdout;
+    assert!(done.contains("partition 0: done") && done.contains("compacted c in"), "{done}");
+    let storage = server.run(&["topic", "describe", "c", "--json"]).ok().json().remove(0);
+    let partition = &storage["storage"]["partitions"][0];
+    assert_eq!(partition["is_compacted"], true);
+    assert!(partition["last_compaction_ms"].as_i64().unwrap() > 0, "{partition}");
+    let read = server.run(&["consume", "c", "--exit-at-end", "--format", "%k %v\n"]).ok().stdout;
+    assert!(read.lines().count() < 2500, "{} records are left", read.lines().count());
+    let again = server.run(&["topic", "compact", "c", "--partition", "0", "--json"]).ok().json();
+    assert_eq!((&again[0]["partition"], &again[0]["failed"]), (&0.into(), &false.into()));
+    server.run(&["topic", "create", "plain"]).ok();
+    server.run(&["topic", "compact", "plain"]).failed(1, &["plain"]);
+    server.run(&["topic", "compact", "missing"]).failed(1, &["no topic \"missing\""]);
+    server.run(&["topic", "compact", "c", "--partition", "7"]).failed(1, &["7"]);
+}

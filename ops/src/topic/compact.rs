@@ -1,0 +1,140 @@
+//! `millstream topic compact`: asks for it, then tells how far it is until it is done.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use millstream_client::{Admin, Compaction, CompactionProgress};
+use millstream_protocol::CompactionState;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::connect::{BrokerArgs, interrupted, topic_exists, unknown_topic};
+use crate::outcome::Outcome;
+use crate::output;
+use crate::text::{human_bytes, human_duration, per_second, plural};
+
+/// How often the broker is asked.
+const POLL: Duration = Duration::from_millis(200);
+
+/// What `topic compact` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    /// Name of the topic; its cleanup.policy must have "compact" in it
+    topic: String,
+    /// Only this partition; may be repeated
+    #[arg(short, long = "partition", value_name = "P", value_parser = clap::value_parser!(i32).range(0..))]
+    partitions: Vec<i32>,
+    /// Ask for it and do not wait
+    #[arg(long)]
+    no_wait: bool,
+    /// One JSON object per partition when it is done
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// # Errors
+/// What the broker answered; that a partition could not be compacted.
+pub(super) async fn run(args: CompactArgs) -> anyhow::Result<Outcome> {
+    let client = args.broker.connect().await?;
+    if !topic_exists(&client, &args.topic).await? {
+        bail!(unknown_topic(&args.topic));
+    }
+    let admin = client.admin();
+    let began = Instant::now();
+    let first = admin.compact_topic(&args.topic, &args.partitions, Compaction::Start).await?;
+    if args.no_wait {
+        let count = first.len() as u64;
+        output::line(&format!("asked for {count} {}", plural(count, "partition", "partitions")))?;
+        return Ok(Outcome::Done);
+    }
+    let mut stop = std::pin::pin!(interrupted());
+    let bar = bar(args.json);
+    let mut now = first;
+    while now.iter().any(is_under_way) {
+        show(&bar, &now, began.elapsed());
+        tokio::select! {
+            () = &mut stop => {
+                bar.finish_and_clear();
+                eprintln!("the broker goes on compacting {}; the same command shows how far it is", args.topic);
+                return Ok(Outcome::Interrupted);
+            }
+            () = tokio::time::sleep(POLL) => {}
+        }
+        now = ask(&admin, &args).await?;
+    }
+    bar.finish_and_clear();
+    report(&args, &now, began.elapsed())
+}
+
+async fn ask(admin: &Admin, args: &CompactArgs) -> anyhow::Result<Vec<CompactionProgress>> {
+    Ok(admin.compact_topic(&args.topic, &args.partitions, Compaction::Ask).await?)
+}
+
+fn is_under_way(partition: &CompactionProgress) -> bool {
+    matches!(partition.state, Some(CompactionState::Waiting | CompactionState::Running))
+}
+
+fn bar(json: bool) -> ProgressBar {
+    if json || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    let template = "{bar:24} {percent:>3}%  {msg}";
+    bar.set_style(ProgressStyle::with_template(template).expect("the template above is well-formed"));
+    bar
+}
+
+fn show(bar: &ProgressBar, partitions: &[CompactionProgress], elapsed: Duration) {
+    let sum = |of: fn(&CompactionProgress) -> u64| partitions.iter().map(of).sum::<u64>();
+    let (done, total) = (sum(|partition| partition.done_bytes), sum(|partition| partition.total_bytes));
+    bar.set_length(total.max(done));
+    bar.set_position(done);
+    let rate = human_bytes(per_second(done, elapsed));
+    bar.set_message(format!("{} of {}, {rate}/s", human_bytes(done), human_bytes(total)));
+}
+
+fn report(
+    args: &CompactArgs,
+    partitions: &[CompactionProgress],
+    elapsed: Duration,
+) -> anyhow::Result<Outcome> {
+    let mut failed = 0;
+    for found in partitions {
+        let has_failed = found.state == Some(CompactionState::Failed);
+        failed += u64::from(has_failed);
+        if args.json {
+            output::json(&json!({
+                "topic": args.topic, "partition": found.partition, "failed": has_failed, "message": found.message,
+                "done_bytes": found.done_bytes, "dirty_bytes": found.dirty_bytes, "runs": found.runs,
+                "last_end_ms": found.last_end_ms, "last_duration_ms": found.last_duration_ms,
+            }))?;
+            continue;
+        }
+        let message = found.message.as_deref().unwrap_or("the broker does not say why");
+        let took = found.last_duration_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+        let rate = took.map(|took| format!(", {}/s", human_bytes(per_second(found.done_bytes, took))));
+        output::line(&match has_failed {
+            true => format!("partition {}: failed: {message}", found.partition),
+            false => format!(
+                "partition {}: done, {} read{}, {} left to do",
+                found.partition,
+                human_bytes(found.done_bytes),
+                rate.unwrap_or_default(),
+                human_bytes(found.dirty_bytes)
+            ),
+        })?;
+    }
+    if failed > 0 {
+        let count = partitions.len() as u64;
+        bail!("{failed} of {count} {} could not be compacted", plural(count, "partition", "partitions"));
+    }
+    if !args.json {
+        output::line(&format!("compacted {} in {}", args.topic, human_duration(elapsed)))?;
+    }
+    Ok(Outcome::Done)
+}
