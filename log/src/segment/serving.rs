@@ -373,7 +373,8 @@ impl Segment {
                 Step::Bad if first.is_some() => break,
                 Step::Bad => {
                     let damage = proving.resync()?;
-                    if damage.offsets.contains(&wanted.from) {
+                    // Where offsets may be missing it can be the next that there is; it is not passed over.
+                    if damage.offsets.end > wanted.from {
                         return Err(WalkError::Damaged(damage));
                     }
                 }
