@@ -362,3 +362,44 @@ fn shuttle_a_log_is_reopened_beside_durable_appends() {
 fn shuttle_a_log_is_reopened_beside_written_appends() {
     explore(100, || a_log_is_reopened_beside_appends_and_fetches(Acks::Written));
 }
+
+/// Readers who have to verify first, a scrub and an appender, on a log of which one batch is damaged.
+#[test]
+fn shuttle_verification_beside_a_scrub_and_appends() {
+    explore(80, || {
+        let rig = tiny();
+        let log = open(&rig, Flusher::inline());
+        fill(&log, 0..6);
+        log.close().unwrap();
+        let first = Rig::file("00000000000000000000.log");
+        assert!(rig.disk.damage(&first, crate::disk::Damage::FlippedBit { bit: 70 * 8 }));
+        rig.disk.evict(&first);
+        let log = open(&rig, Flusher::inline());
+        let (tell, told) = mpsc::channel();
+        let appender = appender(&log, (0, 2), Acks::Durable, &tell);
+        let scrub = {
+            let log = Arc::clone(&log);
+            thread::spawn(move || {
+                let from = ScrubFrom { offset: Offset::default(), max_bytes: u64::MAX };
+                log.scrub(from, &crate::Pace::unlimited()).unwrap()
+            })
+        };
+        let readers = [0, 1].map(|_| {
+            let log = Arc::clone(&log);
+            thread::spawn(move || {
+                for offset in 0..6 {
+                    match (offset, fetch(&log, offset)) {
+                        (0, Err(ReadError::Corrupt { .. })) => {}
+                        (1.., Ok(values)) => assert_eq!(values[0], format!("value-{offset:03}")),
+                        (_, other) => panic!("at {offset}: {other:?}"),
+                    }
+                }
+            })
+        });
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!(scrub.join().unwrap().damaged.len(), 1);
+        join(vec![appender]);
+        assert!(answers(&told, 2).iter().all(|(.., answer)| answer.is_ok()));
+        assert_eq!(log.quarantined().len(), 1);
+    });
+}
