@@ -160,6 +160,22 @@ fn a_failed_sync_of_the_note_deletes_nothing() {
 }
 
 #[test]
+fn a_log_that_failed_is_trimmed_and_its_active_segment_left_as_it_is() {
+    let rig = keeping_an_hour();
+    let log = rig.open();
+    fill_now(&rig, &log, 0..30);
+    log.checkpoint().unwrap();
+    rig.disk.fail_write(0);
+    append(&log, &[b"lost"], Acks::Written).unwrap_err();
+    assert!(!rig.disk.fault_is_pending() && log.is_failed());
+    rig.clock.advance(2 * HOUR);
+    let active = log.segments.all().last().unwrap().base().get();
+    assert_eq!(enforce(&log), (2, active), "what was closed goes: a full disk must get room");
+    assert_eq!(log.segment_count(), 1);
+    assert_eq!(values(&consume(&log, active)), numbered(usize::try_from(active).unwrap()..30));
+}
+
+#[test]
 fn what_is_known_of_producers_outlives_their_batches() {
     let rig = keeping_an_hour();
     let clock = || Arc::clone(&rig.clock) as Arc<dyn Clock>;
