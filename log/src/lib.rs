@@ -24,7 +24,6 @@ mod compaction;
 mod log;
 mod partition;
 mod recovery;
-mod retention;
 mod segment;
 mod snapshot;
 
@@ -49,11 +48,10 @@ pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
     Acks, Append, AppendError, Appended, CompactError, DeleteRecordsError, Done, Failure, FailureKind,
-    FirstBatch, FlushError, Leadership, Log, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice,
-    ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
+    FirstBatch, FlushError, Leadership, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom,
+    ReadSlice, ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
 pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};
-pub use retention::NextDeletion;
 pub use segment::{DamageCause, TimestampedOffset};
 pub use tail::{Offsets, Parked};

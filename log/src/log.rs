@@ -55,7 +55,7 @@ pub use failure::{Failure, FailureKind};
 use open_files::OpenFiles;
 pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use reopening::ReopenError;
-pub use retention::{StorageFacts, Trimmed};
+pub use retention::{NextDeletion, StorageFacts, Trimmed};
 pub use scrubbing::{QuarantinedRange, ScrubFrom, ScrubReport};
 pub use writing::{Acks, Append, Appended, Done, Leadership};
 use writing::{Queued, Writer, WriterState};

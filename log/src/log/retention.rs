@@ -1,4 +1,4 @@
-//! Retention: carries out what `retention` decides, and tells what it will do next.
+//! Retention: carries out what `rule` decides, and tells what it will do next.
 
 use std::sync::Arc;
 
@@ -8,9 +8,13 @@ use super::deletion::remove_files;
 use super::{Log, RetentionError};
 use crate::ids::Offset;
 use crate::partition::NO_TIMESTAMP;
-use crate::retention::{Active, Aged, NextDeletion, Retention};
 use crate::segment::{HeaderWalk, Segment};
 use crate::segment_list::Based;
+
+mod rule;
+
+pub use rule::NextDeletion;
+use rule::{Active, Aged, Retention};
 
 /// What retention deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

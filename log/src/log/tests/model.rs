@@ -77,16 +77,20 @@ impl Model {
     }
 }
 
-fn run(seed: u64) {
-    let mut dice = Dice::new(seed);
-    let mut rig = Rig::new(LogConfig {
+fn some_config(dice: &mut Dice) -> LogConfig {
+    LogConfig {
         segment_bytes: 400 + dice.below(3000),
         index_interval_bytes: dice.below(400),
         checkpoint_bytes: 200 + dice.below(5000),
         retention_age: (dice.below(2) == 0).then(|| Duration::from_hours(dice.below(200))),
         retention_bytes: (dice.below(2) == 0).then(|| dice.below(10_000)),
         ..LogConfig::default()
-    });
+    }
+}
+
+fn run(seed: u64) {
+    let mut dice = Dice::new(seed);
+    let mut rig = Rig::new(some_config(&mut dice));
     let mut log = rig.open();
     let (records, times) = (BTreeMap::new(), BTreeMap::new());
     let mut model = Model { records, times, start: 0, end: 0, durable: 0 };

@@ -20,12 +20,12 @@ const ROLL_BYTES_MIN: u64 = 64 << 10;
 
 /// A segment as retention sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Aged {
-    pub(crate) bytes: u64,
+pub(super) struct Aged {
+    pub(super) bytes: u64,
     /// The largest timestamp of its records; -1 if there is none.
-    pub(crate) newest_ms: i64,
+    pub(super) newest_ms: i64,
     /// When a batch was appended last, by our clock; -1 if that is not known.
-    pub(crate) appended_ms: i64,
+    pub(super) appended_ms: i64,
 }
 
 impl Aged {
@@ -42,10 +42,10 @@ impl Aged {
 
 /// The segment that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Active {
-    pub(crate) segment: Aged,
+pub(super) struct Active {
+    pub(super) segment: Aged,
     /// When it got its first batch; -1 if it has none.
-    pub(crate) begun_ms: i64,
+    pub(super) begun_ms: i64,
 }
 
 /// When and why the next segment goes, if nothing more is appended.
@@ -59,14 +59,14 @@ pub struct NextDeletion {
 
 /// What a log's settings ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retention {
+pub(super) struct Retention {
     age_ms: Option<i64>,
     bytes: Option<u64>,
     segment_age_ms: i64,
 }
 
 impl Retention {
-    pub(crate) fn of(config: &LogConfig) -> Self {
+    pub(super) fn of(config: &LogConfig) -> Self {
         let deletes = config.cleanup.deletes();
         let age = config.retention_age.filter(|_| deletes);
         Self {
@@ -77,12 +77,12 @@ impl Retention {
     }
 
     /// Whether anything is ever deleted.
-    pub(crate) fn is_for_ever(&self) -> bool {
+    pub(super) fn is_for_ever(&self) -> bool {
         self.age_ms.is_none() && self.bytes.is_none()
     }
 
     /// Whether the active segment has to be closed now.
-    pub(crate) fn must_roll(&self, active: &Active, now_ms: i64) -> bool {
+    pub(super) fn must_roll(&self, active: &Active, now_ms: i64) -> bool {
         if active.segment.bytes == 0 {
             return false;
         }
@@ -100,7 +100,7 @@ impl Retention {
     }
 
     /// How many of the closed segments go now, the oldest first; `active_bytes` come behind them.
-    pub(crate) fn expired(&self, closed: &[Aged], active_bytes: u64, now_ms: i64) -> usize {
+    pub(super) fn expired(&self, closed: &[Aged], active_bytes: u64, now_ms: i64) -> usize {
         let mut left = closed.iter().map(|segment| segment.bytes).sum::<u64>() + active_bytes;
         let goes = |segment: &&Aged| {
             let rest = left - segment.bytes;
@@ -114,7 +114,7 @@ impl Retention {
     }
 
     /// When the oldest of these segments goes. `total_bytes` is the size of all.
-    pub(crate) fn next_deletion(&self, oldest: &Aged, total_bytes: u64) -> NextDeletion {
+    pub(super) fn next_deletion(&self, oldest: &Aged, total_bytes: u64) -> NextDeletion {
         let held = oldest.bytes > 0;
         let at_ms = |age_ms: i64| oldest.since_ms().map(|since| since.saturating_add(age_ms));
         let after_bytes = |bytes: u64| bytes.saturating_add(oldest.bytes).saturating_sub(total_bytes);
