@@ -69,6 +69,68 @@ impl Model {
         self.durable = self.durable.min(end);
     }
 
+    /// Appends one or two records, which may fail if the disk does. What was written before it failed may be there.
+    fn append(&mut self, rig: &Rig, log: &Arc<Log>, dice: &mut Dice) -> Result<(), AppendError> {
+        let letter = b'a' + u8::try_from(dice.below(26)).unwrap();
+        let value = vec![letter; usize::try_from(dice.below(120)).unwrap()];
+        let values = vec![&value[..]; 1 + usize::try_from(dice.below(2)).unwrap()];
+        let acks = if dice.below(3) == 0 { Acks::Durable } else { Acks::Written };
+        let now_ms = rig.clock.now_ms();
+        let outcome = append_at(log, now_ms, &values, acks);
+        assert!(outcome.as_ref().is_ok_and(|done| done.base_offset.get() == self.end) || log.is_failed());
+        for value in values {
+            self.records.insert(self.end, value.to_vec());
+            self.times.insert(self.end, now_ms);
+            self.end += 1;
+        }
+        if outcome.is_ok() && acks == Acks::Durable {
+            self.durable = self.end;
+        }
+        outcome.map(drop)
+    }
+
+    /// Something fails while the log is written to, and then the log is reopened.
+    fn fail_and_mend(&mut self, rig: &Rig, log: &Arc<Log>, dice: &mut Dice) {
+        match dice.below(4) {
+            0 => rig.disk.fail_sync(dice.below(3)),
+            1 => rig.disk.fail_write(dice.below(4)),
+            2 => rig.disk.fail_change(dice.below(8)),
+            _ => rig.disk.set_capacity(Some(rig.disk.used_bytes() + dice.below(600))),
+        }
+        // A deletion that failed may be found done.
+        let mut starts = vec![self.start];
+        for _ in 0..dice.below(10) {
+            let failed = match dice.below(6) {
+                0 => log.checkpoint().is_err(),
+                1 => {
+                    let before = (self.start + i64::try_from(dice.below(3)).unwrap()).min(self.end);
+                    let deleted = log.delete_records(Some(Offset::new(before)));
+                    match deleted {
+                        Ok(start) => starts = vec![start.get()],
+                        Err(_) => starts.push(before),
+                    }
+                    deleted.is_err()
+                }
+                _ => self.append(rig, log, dice).is_err(),
+            };
+            // A checkpoint may fail by itself; nothing is written to a log that has.
+            if failed && log.is_failed() {
+                break;
+            }
+        }
+        rig.disk.set_capacity(None);
+        rig.disk.heal();
+        if log.is_failed() {
+            let epoch = log.leader_epoch();
+            log.reopen(LeaderEpoch::new(0)).unwrap();
+            assert!(log.leader_epoch() > epoch);
+            self.accept_loss(log);
+        }
+        let start = log.offsets().log_start.get();
+        assert!(starts.contains(&start), "{start}, not one of {starts:?}");
+        self.start_at(start);
+    }
+
     /// After a power cut anything from the durable point on may be gone, from the end.
     fn accept_loss(&mut self, log: &Arc<Log>) {
         let kept = end(log);
@@ -95,25 +157,9 @@ fn run(seed: u64) {
     let (records, times) = (BTreeMap::new(), BTreeMap::new());
     let mut model = Model { records, times, start: 0, end: 0, durable: 0 };
     for _ in 0..150 {
-        match dice.below(18) {
+        match dice.below(19) {
             0..=8 => {
-                let value = vec![
-                    b'a' + u8::try_from(dice.below(26)).unwrap();
-                    usize::try_from(dice.below(120)).unwrap()
-                ];
-                let values = vec![&value[..]; 1 + usize::try_from(dice.below(2)).unwrap()];
-                let acks = if dice.below(3) == 0 { Acks::Durable } else { Acks::Written };
-                let now_ms = rig.clock.now_ms();
-                let appended = append_at(&log, now_ms, &values, acks).unwrap();
-                assert_eq!(appended.base_offset.get(), model.end);
-                for value in values {
-                    model.records.insert(model.end, value.to_vec());
-                    model.times.insert(model.end, now_ms);
-                    model.end += 1;
-                }
-                if acks == Acks::Durable {
-                    model.durable = model.end;
-                }
+                model.append(&rig, &log, &mut dice).unwrap();
             }
             9 => log.checkpoint().unwrap(),
             10 => {
@@ -147,6 +193,7 @@ fn run(seed: u64) {
                 model.accept_loss(&log);
             }
             15 | 16 => model.enforce(&rig, &log),
+            17 => model.fail_and_mend(&rig, &log, &mut dice),
             _ => rig.clock.advance(Duration::from_hours(dice.below(60))),
         }
         model.check(&log, &mut dice);
