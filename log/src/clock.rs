@@ -1,4 +1,5 @@
-//! Time behind a seam: the wall clock, which people and daemons set, and a steady one, which nobody sets.
+//! Time behind a seam: the wall clock, which people and daemons set, and a steady one, which nobody sets. And a
+//! pace, to which work in the background is held.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,8 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 
 mod believed;
+mod pace;
 
 pub use believed::{BelievedClock, ClockState, LastBelieved};
+pub use pace::Pace;
 
 /// Tells the time. Simulation brings its own.
 pub trait Clock: Send + Sync + fmt::Debug {

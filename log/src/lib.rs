@@ -20,7 +20,6 @@ mod clock;
 mod config;
 mod ids;
 
-mod compaction;
 mod log;
 mod partition;
 mod recovery;
@@ -34,12 +33,10 @@ mod tail;
 
 mod disk;
 mod flusher;
-mod pace;
 
 #[cfg(any(test, feature = "sim"))]
 pub use clock::ManualClock;
-pub use clock::{BelievedClock, Clock, ClockState, LastBelieved, SystemClock};
-pub use compaction::{CompactLimits, CompactProgress, Compacted, CompactionFacts, Demand, Dirtiness};
+pub use clock::{BelievedClock, Clock, ClockState, LastBelieved, Pace, SystemClock};
 pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptions};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Bites, Damage, PowerCut, SimDisk};
@@ -47,11 +44,11 @@ pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
 pub use flusher::{FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
-    Acks, Append, AppendError, Appended, CompactError, DeleteRecordsError, Done, Failure, FailureKind,
-    FirstBatch, FlushError, Leadership, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom,
-    ReadSlice, ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
+    Acks, Append, AppendError, Appended, CompactError, CompactLimits, CompactProgress, Compacted,
+    CompactionFacts, DeleteRecordsError, Demand, Dirtiness, Done, Failure, FailureKind, FirstBatch,
+    FlushError, Leadership, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice,
+    ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
-pub use pace::Pace;
 pub use recovery::{LostRange, Recovery, TornTail};
 pub use segment::{DamageCause, TimestampedOffset};
 pub use tail::{Offsets, Parked};

@@ -20,7 +20,6 @@ use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
 use crate::clock::Clock;
 use crate::combiner::Combiner;
-use crate::compaction::CompactionFacts;
 use crate::config::{LogConfig, OpenOptions};
 use crate::disk::Disk;
 use crate::flusher::{Flush, Flusher};
@@ -32,6 +31,7 @@ use crate::segment_list::SegmentList;
 use crate::tail::{Offsets, Parked, Tail};
 
 mod compacting;
+mod compaction;
 mod deletion;
 mod durability;
 mod errors;
@@ -46,6 +46,8 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use compaction::cleaned_path;
+pub use compaction::{CompactLimits, CompactProgress, Compacted, CompactionFacts, Demand, Dirtiness};
 use durability::Durability;
 pub use errors::{
     AppendError, CompactError, DeleteRecordsError, FlushError, OpenError, ReadError, RetentionError,

@@ -11,13 +11,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CompactError, FlushError, Log};
-use crate::compaction::{
+use super::compaction::{
     Cleaned, CompactLimits, CompactProgress, Compacted, CompactionFacts, Demand, Dirtiness, Member, Meter,
     Run, RunStart, Stop, cleaned_path, group,
 };
+use super::{CompactError, FlushError, Log};
+use crate::clock::Pace;
 use crate::ids::{Offset, ProducerId};
-use crate::pace::Pace;
 use crate::partition::EpochHistory;
 use crate::recovery::{Intent, IntentError, note_gaps};
 use crate::segment::{Extent, HeaderWalk, Past, Segment};

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::{Log, ReadError};
+use crate::clock::Pace;
 use crate::ids::Offset;
-use crate::pace::Pace;
 use crate::segment::{Damage, DamageCause, FileKind, PROVE_AHEAD_MIN, Piece, Segment, WalkError};
 use crate::segment_list::Based;
 

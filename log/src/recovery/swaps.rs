@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 
 use millstream_protocol::records::{Crc32c, crc32c};
 
-use crate::compaction::cleaned_path;
 use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::Offset;
+use crate::log::cleaned_path;
 use crate::segment::{FileKind, FileName};
 use crate::snapshot::{self, Fields, Safety, SegmentRecord, Snapshot, put_count, put_offset};
 

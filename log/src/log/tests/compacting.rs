@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::compaction::{CompactLimits, Compacted, Demand};
+use crate::clock::Pace;
 use crate::disk::Patience;
-use crate::pace::Pace;
 use crate::segment::Wanted;
 use crate::segment_list::Based;
 

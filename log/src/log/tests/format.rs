@@ -1,8 +1,8 @@
 //! `docs/FORMAT.md` draws files byte by byte; these are the files.
 
 use super::*;
-use crate::compaction::{CompactLimits, Demand};
-use crate::pace::Pace;
+use crate::clock::Pace;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 

@@ -403,3 +403,84 @@ fn shuttle_verification_beside_a_scrub_and_appends() {
         assert_eq!(log.quarantined().len(), 1);
     });
 }
+
+/// Keys `a` and `b` in turn are compacted while they are appended and read: a reader never sees a key fall back,
+/// and what was acknowledged last is there after a power cut.
+fn compaction_beside_appends_and_fetches() {
+    use std::ops::ControlFlow;
+
+    use crate::clock::Pace;
+
+    let rig = tiny();
+    let log = open(&rig, Flusher::start(1));
+    let keyed = |number: usize| {
+        let mut batch = BatchBuilder::new(Compression::None);
+        let (key, value) = (["a", "b"][number % 2], number.to_string());
+        let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
+        batch.append(&NewRecord { timestamp: NOW_MS, key, value, ..NewRecord::default() });
+        append_of(batch.build(), Acks::Durable)
+    };
+    let (tell, told) = mpsc::channel();
+    let appending = Arc::clone(&log);
+    let appender = thread::spawn(move || {
+        for number in 0..6 {
+            let tell = tell.clone();
+            let done = Box::new(move |result: Result<Appended, AppendError>| {
+                tell.send(result.unwrap().base_offset.get()).unwrap();
+            });
+            drop(appending.append(keyed(number), done));
+        }
+    });
+    let compacting = Arc::clone(&log);
+    let compactor = thread::spawn(move || {
+        for _ in 0..2 {
+            let limits = CompactLimits { demand: Demand::Now, dedupe_buffer_bytes: 1 << 10 };
+            compacting.compact(limits, &Pace::unlimited(), &mut |_| ControlFlow::Continue(())).unwrap();
+        }
+    });
+    let reading = Arc::clone(&log);
+    let reader = thread::spawn(move || {
+        let (mut next, mut last) = (0, -1);
+        for _ in 0..4 {
+            let Some(Chunk::Bytes(bytes)) = reading.read(from(next)).unwrap().records else { continue };
+            for batch in records::batches(bytes) {
+                let batch = batch.unwrap();
+                next = BatchView::parse(&batch).unwrap().last_offset() + 1;
+                for record in records::records(&batch, usize::MAX).unwrap() {
+                    let record = record.unwrap();
+                    let number: i64 = String::from_utf8_lossy(&record.value.unwrap()).parse().unwrap();
+                    assert!(number > last, "{number} after {last}");
+                    assert_eq!(number, record.offset, "a record was moved");
+                    last = number;
+                }
+            }
+        }
+    });
+    for thread in [appender, compactor, reader] {
+        thread.join().unwrap();
+    }
+    let mut acknowledged: Vec<i64> = (0..6).map(|_| told.recv().unwrap()).collect();
+    acknowledged.sort_unstable();
+    assert_eq!(acknowledged, [0, 1, 2, 3, 4, 5]);
+    rig.disk.power_cut(PowerCut::LosesUnsynced);
+    let left: Vec<_> = consume_offsets(&open(&rig, Flusher::inline()));
+    assert!(left.ends_with(&[4, 5]), "{left:?}");
+}
+
+/// Offsets of all records, as a consumer gets them.
+fn consume_offsets(log: &Log) -> Vec<i64> {
+    let (mut found, mut next) = (Vec::new(), 0);
+    while let Some(Chunk::Bytes(bytes)) = log.read(from(next)).unwrap().records {
+        for batch in records::batches(bytes) {
+            let batch = batch.unwrap();
+            next = BatchView::parse(&batch).unwrap().last_offset() + 1;
+            found.extend(records::records(&batch, usize::MAX).unwrap().map(|record| record.unwrap().offset));
+        }
+    }
+    found
+}
+
+#[test]
+fn shuttle_compaction_beside_appends_and_fetches() {
+    explore(100, compaction_beside_appends_and_fetches);
+}

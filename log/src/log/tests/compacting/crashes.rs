@@ -201,3 +201,53 @@ fn a_damaged_intent_undoes_a_swap_that_was_not_begun() {
     }
     assert!(bitten > 0, "no crash left an intent that was not begun");
 }
+
+#[test]
+fn an_error_at_any_change_loses_nothing_and_reopening_or_the_next_run_mends_it() {
+    let prepared = prepared();
+    let (before, after, begins, ends) = finished(&prepared);
+    let (mut refused, mut failed) = (0, 0);
+    for nth in 0..=ends - begins {
+        let (rig, log) = forked(&prepared);
+        rig.disk.fail_change(nth);
+        let outcome = try_compact(&log, now(ROOMY));
+        if rig.disk.fault_is_pending() {
+            continue;
+        }
+        check(&log, &before, &after).unwrap_or_else(|why| panic!("change {nth}, {outcome:?}: {why}"));
+        if log.is_failed() {
+            failed += 1;
+            log.reopen(LeaderEpoch::new(9)).unwrap();
+            check(&log, &before, &after).unwrap_or_else(|why| panic!("change {nth}, reopened: {why}"));
+        }
+        refused += u64::from(outcome.is_err());
+        compact(&log);
+        assert_eq!(seen(&log), after, "change {nth}: the next run");
+        drop(log);
+        rig.disk.power_cut(PowerCut::LosesUnsynced);
+        assert_eq!(seen(&rig.open()), after, "change {nth}: after the next run and a power cut");
+    }
+    assert!(refused > 15 && failed > 5, "{refused} errors, {failed} of them final: the faults did not bite");
+}
+
+#[test]
+fn a_full_disk_stops_a_run_and_not_the_log() {
+    let prepared = prepared();
+    let (before, after, ..) = finished(&prepared);
+    let mut refused = 0;
+    for room in 0..40 {
+        let (rig, log) = forked(&prepared);
+        rig.disk.set_capacity(Some(rig.disk.used_bytes() + room * 100));
+        let outcome = try_compact(&log, now(ROOMY));
+        refused += u64::from(outcome.is_err());
+        check(&log, &before, &after).unwrap_or_else(|why| panic!("room {room}, {outcome:?}: {why}"));
+        rig.disk.set_capacity(None);
+        if log.is_failed() {
+            log.reopen(LeaderEpoch::new(9)).unwrap();
+        }
+        compact(&log);
+        assert_eq!(seen(&log), after, "room {room}");
+        assert_eq!(seen(&rig.open()), after, "room {room}, opened again");
+    }
+    assert!(refused > 3, "the disk was full {refused} times only");
+}

@@ -6,7 +6,7 @@
 //! of the run and writes those records that stay ([`survivors`]) into new files ([`rewrite`]), small neighbours
 //! into one. Offsets, the ends of batches and producers' sequences stay as they were.
 //!
-//! Here are the parts that know nothing of a `Log`; `log/compacting.rs` puts the new files in place, and
+//! Here are the parts that know nothing of a `Log`; `compacting` puts the new files in place, and
 //! `recovery/swaps.rs` finishes that when the process is killed in between. A segment that is damaged is not
 //! rewritten, so that no byte of it is lost, and tombstones behind it stay for as long as it is there.
 
@@ -22,7 +22,8 @@ mod sip;
 mod source;
 mod survivors;
 
-pub(crate) use rewrite::{Cleaned, Meter, Run, RunStart, Stop, cleaned_path};
+pub(crate) use rewrite::cleaned_path;
+pub(super) use rewrite::{Cleaned, Meter, Run, RunStart, Stop};
 
 /// When a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use super::key_map::{Full, KeyMap, KeyMapBounds, OFFSETS_MAX};
 use super::source::{BatchSource, Next};
 use super::survivors::{Fate, Given, Survivors};
 use super::{CompactLimits, CompactProgress, Compacted};
+use crate::clock::Pace;
 use crate::config::LogConfig;
 use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::{Offset, ProducerId};
-use crate::pace::Pace;
 use crate::segment::{FileKind, FileName, LeftOut, Placed, Segment, SegmentIndex};
 use crate::segment_list::Based;
 
