@@ -1,32 +1,29 @@
 //! A broker in this process: built, started, stopped.
 
+mod http;
 mod listener;
+mod opening;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_log::{CleanStart, Disk, Flusher, RealDisk, SystemClock};
-use millstream_protocol::Uuid;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::http;
-use crate::machine::{Control, Machine, Uuids};
-use crate::meta_store::{LocalMetaStore, MetaError, MetaStore};
+use crate::machine::Control;
+use crate::meta_store::MetaError;
 use crate::metadata::believed_time::REMEMBER_EACH;
-use crate::metadata::identity;
-use crate::metadata::topics::{RecoverySummary, homes_in_use};
+use crate::metadata::topics::RecoverySummary;
 use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, SettingError, Written};
 use crate::storage::data_dir::{DataDir, DataDirError};
-use crate::storage::directory::{Directory, DirectoryParts};
-use crate::storage::folders::{FIRST, FoldersError, Further, Taking};
 use crate::storage::maintenance::Maintenance;
 
 use listener::Listener;
+use opening::Opened;
 
 /// How long a stopping broker waits for the answers to requests that it has read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,15 +63,6 @@ pub enum StartError {
     /// The system gives no threads.
     #[error("the system refuses to start threads: {0}")]
     Threads(std::io::Error),
-}
-
-impl From<FoldersError> for StartError {
-    fn from(error: FoldersError) -> Self {
-        match error {
-            FoldersError::DataDir(error) => Self::DataDir(error),
-            FoldersError::Store(error) => Self::Metadata(error),
-        }
-    }
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -194,7 +182,7 @@ struct Running {
     /// Opens what was there at the start.
     recovery: std::thread::JoinHandle<()>,
     /// In the order of the node's directories.
-    data_dirs: Vec<(Uuid, DataDir)>,
+    data_dirs: Vec<DataDir>,
     maintenance: Maintenance,
 }
 
@@ -245,43 +233,15 @@ impl Broker {
     }
 
     fn begin(settings: BrokerSettings, folders: &[PathBuf]) -> Result<Self, StartError> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (first_path, further_paths) = folders.split_first().expect("there is always one");
-        let mut first = DataDir::lock(Arc::clone(&disk), first_path)?;
+        let first = DataDir::lock(opening::disk(), first_path)?;
         let kafka = Listener::bind("listeners", settings.text("listeners"))?;
         let http = match settings.text("http.listener") {
             "" => None,
             address => Some(Listener::bind("http.listener", address)?),
         };
-        first.prepare(None)?;
-        let machine = machine(&disk);
-        let store = Arc::new(LocalMetaStore::open(Arc::clone(&disk), &first.meta())?);
-        let further = take_further(&machine, &*store, further_paths)?;
-        let mut data_dirs = vec![(FIRST, first)];
-        data_dirs.extend(further.used);
-        let mut cleans = data_dirs.iter().map(|(_, folder)| folder.take_clean_mark());
-        let cleans = cleans.by_ref().collect::<Result<Vec<_>, _>>()?;
-        let is_unclean = |((id, folder), clean): (&(Uuid, DataDir), &CleanStart)| {
-            *clean == CleanStart::No && !(folder.is_new() && *id != FIRST)
-        };
-        let clean = match data_dirs.iter().zip(&cleans).any(is_unclean) {
-            true => CleanStart::No,
-            false => CleanStart::Yes,
-        };
-        let identity = identity::claim(&*store, &machine.uuids, clean)?;
-        data_dirs.iter().zip(&cleans).try_for_each(|((_, folder), clean)| folder.settle(*clean))?;
-        let directories = data_dirs.iter().zip(&cleans).map(|((id, folder), own)| {
-            Directory::new(DirectoryParts {
-                id: *id,
-                path: folder.path().to_owned(),
-                disk: Arc::clone(&disk),
-                flusher: Flusher::start(settings.flusher_threads),
-                clean: if identity.clean == CleanStart::Yes { CleanStart::Yes } else { *own },
-                low_water: settings.low_water,
-            })
-        });
-        let directories = directories.collect();
-        let missing = further.missing.into_iter().map(Arc::new).collect();
+        let Opened { machine, store, identity, directories, missing, data_dirs } =
+            opening::open(&settings, first, further_paths)?;
         let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
         let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
         let (stop, stopping) = watch::channel(false);
@@ -340,27 +300,6 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .enable_io()
         .enable_time()
         .build()
-}
-
-/// The machine as it is.
-fn machine(disk: &Arc<dyn Disk>) -> Machine {
-    Machine {
-        disk: Arc::clone(disk),
-        clock: Arc::new(SystemClock),
-        uuids: Arc::new(Uuids::Random),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-    }
-}
-
-/// The data folders beside the first, as far as they can be used.
-fn take_further(
-    machine: &Machine,
-    store: &dyn MetaStore,
-    paths: &[PathBuf],
-) -> Result<Further, FoldersError> {
-    let lived_in = homes_in_use(store)?;
-    let Machine { disk, uuids, .. } = machine;
-    Taking { disk, store, uuids, lived_in: &lived_in }.take(paths)
 }
 
 /// Opens the logs on a thread of its own, while clients are answered.
@@ -423,7 +362,7 @@ impl Running {
         control_plane.shutdown_timeout(CONTROL_TIMEOUT);
         node.time.remember();
         let mut all_clean = true;
-        for (directory, (_, data_dir)) in node.topics.directories().iter().zip(&data_dirs) {
+        for (directory, data_dir) in node.topics.directories().iter().zip(&data_dirs) {
             let folder = directory.path.display();
             if let Err(error) = node.topics.close(directory) {
                 tracing::error!(%folder, %error, "not every partition could be closed; the next start checks the logs");

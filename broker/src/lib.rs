@@ -32,7 +32,6 @@ pub mod settings;
 mod sim;
 mod storage;
 
-mod http;
 mod metrics;
 
 pub use broker::{Broker, BrokerBuilder, StartError};

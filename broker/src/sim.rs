@@ -86,7 +86,7 @@ impl SimBroker {
         let flusher = Flusher::stepped(clock.clone());
         let own_disk = disk.for_process();
         let machine = Machine {
-            disk: Arc::new(own_disk.clone()),
+            disk: Arc::new(own_disk),
             clock: clock.clone(),
             uuids: Arc::new(Uuids::Seeded(Mutex::new(seed))),
             threads: 1,

@@ -250,8 +250,7 @@ fn consoles_are_told_how_large_partitions_are() {
     client.create_topic("t", 2, &[]);
     assert_eq!((write(&mut client, 0), write(&mut client, 1)), (0, 0));
     for version in 1..=4 {
-        let told: DescribeLogDirsResponse =
-            client.call(version, &DescribeLogDirsRequest { topics: None, ..Default::default() });
+        let told: DescribeLogDirsResponse = client.call(version, &DescribeLogDirsRequest { topics: None });
         assert_eq!((told.error_code, told.results.len()), (0, 2));
         for folder in &told.results {
             assert_eq!(folder.error_code, 0);
