@@ -267,11 +267,15 @@ fn print_described(
     let records: u64 = partitions.iter().map(|row| (row.end - row.start).max(0) as u64).sum();
     let count = partitions.len() as u64;
     let size = storage.map(|storage| storage.partitions.iter().map(|partition| partition.bytes).sum());
+    // Of a compacted one, nobody counts what is left.
+    let is_compacted =
+        storage.is_some_and(|storage| storage.partitions.iter().any(|found| found.is_compacted));
     output::line(&format!(
-        "{}  id {}  {count} {}  {} {}{}",
+        "{}  id {}  {count} {}  {}{} {}{}",
         topic.name,
         topic.id,
         plural(count, "partition", "partitions"),
+        if is_compacted { "at most " } else { "" },
         human_count(records),
         plural(records, "record", "records"),
         size.map(|bytes| format!("  {}", human_bytes(bytes))).unwrap_or_default(),

@@ -8,7 +8,7 @@ use millstream_protocol::messages::describe_storage_response::{
     DescribeStorageDirectory, DescribeStoragePartition,
 };
 use millstream_protocol::messages::{CompactLogsRequest, DescribeStorageRequest};
-use millstream_protocol::{CompactionState, KStr, StorageState};
+use millstream_protocol::{CompactionState, ErrorCode, KStr, StorageState};
 
 use super::{Admin, judge, refusal, unanswered};
 use crate::client::To;
@@ -50,6 +50,20 @@ pub struct CompactionProgress {
 /// Why a topic was not compacted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CompactTopicError {
+    /// There is no such topic.
+    #[error("there is no topic {topic:?}")]
+    UnknownTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// The topic has no such partition.
+    #[error("topic {topic:?} has no partition {partition}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
     /// The broker refuses.
     #[error("{0}")]
     Refused(Refusal),
@@ -57,7 +71,7 @@ pub enum CompactTopicError {
     #[error(transparent)]
     Request(#[from] ClientError),
 }
-judge!(CompactTopicError);
+judge!(CompactTopicError, UnknownTopic, UnknownPartition);
 
 /// Where a broker stores, and how a topic's partitions are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,13 +180,9 @@ impl Admin {
         partitions: &[i32],
         compaction: Compaction,
     ) -> Result<Vec<CompactionProgress>, CompactTopicError> {
-        let wanted = CompactLogsTopic {
-            name: KStr::from(topic),
-            partitions: partitions.to_vec(),
-            ..Default::default()
-        };
+        let wanted = CompactLogsTopic { name: KStr::from(topic), partitions: partitions.to_vec() };
         let is_start = compaction == Compaction::Start;
-        let request = CompactLogsRequest { topics: vec![wanted], is_start, ..Default::default() };
+        let request = CompactLogsRequest { topics: vec![wanted], is_start };
         let request = &request;
         self.retry(async || {
             let connection = self.client.connection(To::Any).await?;
@@ -180,6 +190,9 @@ impl Admin {
             let subject = || format!("topic {topic:?}");
             let result = answer.topics.into_iter().next();
             let result = result.ok_or_else(|| CompactTopicError::Refused(unanswered(subject())))?;
+            if result.error_code == ErrorCode::UnknownTopicOrPartition.code() {
+                return Err(CompactTopicError::UnknownTopic { topic: topic.to_owned() });
+            }
             refusal(result.error_code, result.error_message.as_ref(), subject)
                 .map_err(CompactTopicError::Refused)?;
             result.partitions.iter().map(|partition| progress(topic, partition)).collect()
@@ -192,9 +205,8 @@ impl Admin {
     /// # Errors
     /// That there is no such topic, or that the broker refuses or cannot be asked.
     pub async fn describe_storage(&self, topic: &str) -> Result<TopicStorage, DescribeStorageError> {
-        let wanted =
-            DescribeStorageTopic { name: KStr::from(topic), partitions: Vec::new(), ..Default::default() };
-        let request = DescribeStorageRequest { topics: Some(vec![wanted]), ..Default::default() };
+        let wanted = DescribeStorageTopic { name: KStr::from(topic), partitions: Vec::new() };
+        let request = DescribeStorageRequest { topics: Some(vec![wanted]) };
         let request = &request;
         self.retry(async || {
             let connection = self.client.connection(To::Any).await?;
@@ -215,10 +227,14 @@ fn progress(
     topic: &str,
     result: &CompactLogsPartitionResult,
 ) -> Result<CompactionProgress, CompactTopicError> {
-    let subject = || format!("partition {} of topic {topic:?}", result.partition_index);
+    let partition = result.partition_index;
+    if result.error_code == ErrorCode::UnknownTopicOrPartition.code() {
+        return Err(CompactTopicError::UnknownPartition { topic: topic.to_owned(), partition });
+    }
+    let subject = || format!("partition {partition} of topic {topic:?}");
     refusal(result.error_code, result.error_message.as_ref(), subject).map_err(CompactTopicError::Refused)?;
     Ok(CompactionProgress {
-        partition: result.partition_index,
+        partition,
         state: CompactionState::from_code(result.state),
         done_bytes: count(result.done_bytes),
         total_bytes: count(result.total_bytes),
@@ -283,5 +299,5 @@ fn known(number: i64) -> Option<i64> {
 }
 
 fn text(text: Option<&KStr>) -> Option<String> {
-    text.map(KStr::to_string)
+    text.filter(|text| !text.is_empty()).map(KStr::to_string)
 }

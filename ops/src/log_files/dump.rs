@@ -153,7 +153,8 @@ fn times(header: &BatchHeader) -> String {
     if delete_horizon(header).is_some() {
         return format!("to {}", Timestamp(header.max_timestamp).to_rfc3339());
     }
-    let [first, last] = [header.base_timestamp, header.max_timestamp].map(|ms| Timestamp(ms).to_rfc3339());
+    let time = |ms: i64| if ms < 0 { "no time".to_owned() } else { Timestamp(ms).to_rfc3339() };
+    let [first, last] = [header.base_timestamp, header.max_timestamp].map(time);
     if first == last { first } else { format!("{first} to {last}") }
 }
 

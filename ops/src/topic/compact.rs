@@ -1,5 +1,6 @@
 //! `millstream topic compact`: asks for it, then tells how far it is until it is done.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
@@ -55,7 +56,13 @@ pub(super) async fn run(args: CompactArgs) -> anyhow::Result<Outcome> {
     let mut stop = std::pin::pin!(interrupted());
     let bar = bar(args.json);
     let mut now = first;
+    // Bytes of this run, as seen last: the broker tells them while it runs.
+    let mut read: BTreeMap<i32, u64> = BTreeMap::new();
     while now.iter().any(is_under_way) {
+        for found in &now {
+            let most = read.entry(found.partition).or_default();
+            *most = found.total_bytes.max(*most);
+        }
         show(&bar, &now, began.elapsed());
         tokio::select! {
             () = &mut stop => {
@@ -68,7 +75,7 @@ pub(super) async fn run(args: CompactArgs) -> anyhow::Result<Outcome> {
         now = ask(&admin, &args).await?;
     }
     bar.finish_and_clear();
-    report(&args, &now, began.elapsed())
+    report(&args, &now, &read, began.elapsed())
 }
 
 async fn ask(admin: &Admin, args: &CompactArgs) -> anyhow::Result<Vec<CompactionProgress>> {
@@ -101,6 +108,7 @@ fn show(bar: &ProgressBar, partitions: &[CompactionProgress], elapsed: Duration)
 fn report(
     args: &CompactArgs,
     partitions: &[CompactionProgress],
+    read: &BTreeMap<i32, u64>,
     elapsed: Duration,
 ) -> anyhow::Result<Outcome> {
     let mut failed = 0;
@@ -116,15 +124,21 @@ fn report(
             continue;
         }
         let message = found.message.as_deref().unwrap_or("the broker does not say why");
+        let bytes = found.done_bytes.max(read.get(&found.partition).copied().unwrap_or(0));
         let took = found.last_duration_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-        let rate = took.map(|took| format!(", {}/s", human_bytes(per_second(found.done_bytes, took))));
+        // A run that was over before it was asked about left no figure.
+        let pace = took.map(|took| match bytes {
+            0 => format!(" in {took:?}"),
+            _ => {
+                format!(" in {took:?}, {} at {}/s", human_bytes(bytes), human_bytes(per_second(bytes, took)))
+            }
+        });
         output::line(&match has_failed {
             true => format!("partition {}: failed: {message}", found.partition),
             false => format!(
-                "partition {}: done, {} read{}, {} left to do",
+                "partition {}: done{}, {} left to do",
                 found.partition,
-                human_bytes(found.done_bytes),
-                rate.unwrap_or_default(),
+                pace.unwrap_or_default(),
                 human_bytes(found.dirty_bytes)
             ),
         })?;

@@ -45,13 +45,16 @@ fn next_deletion(found: &PartitionStorage, now_ms: i64) -> String {
     match (when, &found.next_deletion_reason) {
         (Some(when), Some(reason)) => format!("{when}: {reason}"),
         (Some(when), None) => when,
-        (None, Some(reason)) => format!("none: {reason}"),
+        (None, Some(reason)) => reason.clone(),
         (None, None) => "none".to_owned(),
     }
 }
 
 /// `in 3 days`, `5 hours ago`.
 fn moment(at_ms: i64, now_ms: i64) -> String {
+    if at_ms.abs_diff(now_ms) < 2000 {
+        return "just now".to_owned();
+    }
     let apart = human_duration(Duration::from_millis(at_ms.abs_diff(now_ms)));
     if at_ms > now_ms { format!("in {apart}") } else { format!("{apart} ago") }
 }

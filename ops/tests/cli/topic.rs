@@ -69,9 +69,10 @@ fn a_description_tells_size_age_and_what_goes_next() {
     server.run(&["topic", "create", "t", "-p", "1", "--config", "retention.ms=3600000"]).ok();
     server.run_with_input(&["produce", "t"], b"a\nb\n").ok();
     let text = server.run(&["topic", "describe", "t"]).ok().stdout;
-    for part in ["SIZE", "OLDEST RECORD", "NEXT DELETION", " ago", "in 59 minutes"] {
+    for part in ["SIZE", "OLDEST RECORD", "NEXT DELETION", "in 59 minutes"] {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
+    assert!(text.contains("just now") || text.contains(" seconds ago"), "{text}");
     let text = server.run(&["topic", "describe", "t", "--storage"]).ok().stdout;
     for part in ["ON DEVICE TO", "ok", "takes records", folder.path().to_str().unwrap()] {
         assert!(text.contains(part), "{part:?} is not in: {text}");
@@ -85,7 +86,7 @@ fn a_description_tells_size_age_and_what_goes_next() {
     assert!(partition["next_deletion_ms"].as_i64().unwrap() > 1_700_000_000_000, "{partition}");
     server.run(&["topic", "create", "kept", "--config", "retention.ms=-1"]).ok();
     let text = server.run(&["topic", "describe", "kept"]).ok().stdout;
-    assert!(text.contains("none"), "{text}");
+    assert!(text.contains("never"), "{text}");
 }
 
 #[test]
@@ -123,5 +124,5 @@ fn a_topic_is_compacted_now_and_the_command_waits_for_it() {
     server.run(&["topic", "create", "plain"]).ok();
     server.run(&["topic", "compact", "plain"]).failed(1, &["plain"]);
     server.run(&["topic", "compact", "missing"]).failed(1, &["no topic \"missing\""]);
-    server.run(&["topic", "compact", "c", "--partition", "7"]).failed(1, &["7"]);
+    server.run(&["topic", "compact", "c", "--partition", "7"]).failed(1, &["has no partition 7"]);
 }
