@@ -121,6 +121,8 @@ pub(crate) struct Segment {
     trust: Trust,
     /// No batch will follow.
     is_sealed: AtomicBool,
+    /// Position from which on batches were appended a moment ago.
+    hot_from: AtomicU64,
     is_compacted: bool,
     is_left_out: AtomicBool,
     /// Another segment has its names: its files are never opened again by name.
@@ -157,6 +159,7 @@ impl Segment {
             index,
             trust: Trust::default(),
             is_sealed: AtomicBool::new(false),
+            hot_from: AtomicU64::new(0),
             is_compacted: Past::NONE.is_compacted,
             is_left_out: AtomicBool::new(Past::NONE.is_left_out),
             is_replaced: AtomicBool::new(false),

@@ -255,6 +255,10 @@ impl Log {
     pub fn checkpoint(&self) -> Result<(), FlushError> {
         let _flushing = self.flushing.lock();
         self.takes_writes()?;
+        // It comes within a minute of an append, which is as long as memory is taken for granted.
+        if let Some(active) = self.segments.all().last() {
+            active.cool();
+        }
         match self.saved() {
             Some(Saved::AsEmpty) => Ok(()),
             // Its names may not be durable all the same.

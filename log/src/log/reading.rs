@@ -16,9 +16,6 @@ use crate::segment::{
 };
 use crate::segment_list::Based;
 
-/// The end of a segment that grew in this time, in milliseconds, is taken to be in memory without asking.
-const HOT_MS: i64 = 60_000;
-
 /// Whether the first batch may exceed the size asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstBatch {
@@ -132,7 +129,6 @@ impl Log {
             max_bytes: from.max_bytes,
             whole_first: from.first_batch == FirstBatch::Whole,
             patience,
-            hot_since_ms: self.clock.now_ms().saturating_sub(HOT_MS),
         };
         // What lies before the first segment, or between two, is lost.
         let Some(mut here) = self.segments.holding(from.offset) else {

@@ -44,8 +44,6 @@ pub(crate) struct Wanted {
     pub(crate) whole_first: bool,
     /// Whether finding it may wait for the device.
     pub(crate) patience: Patience,
-    /// What grew since then is in memory.
-    pub(crate) hot_since_ms: i64,
 }
 
 /// A range of a segment's file.
@@ -166,7 +164,7 @@ impl Segment {
             0
         };
         let rests_on = first.walked_from..first.position + bytes;
-        let recent = first.recent && self.is_hot_since(wanted.hot_since_ms);
+        let recent = first.recent && first.position >= self.hot_from();
         let bytes = usize::try_from(bytes).expect("a segment fits in memory");
         Ok(Some(Candidate { slice: Slice { position: first.position, bytes, recent }, rests_on }))
     }
@@ -271,9 +269,17 @@ impl Segment {
         }))
     }
 
-    /// Whether it is in use, so that its end is in memory.
-    fn is_hot_since(&self, ms: i64) -> bool {
-        !self.is_sealed.load(Relaxed) && self.past().appended_ms >= ms
+    /// What was appended before here may have left memory.
+    fn hot_from(&self) -> u64 {
+        match self.is_sealed.load(Relaxed) {
+            true => u64::MAX,
+            false => self.hot_from.load(Relaxed),
+        }
+    }
+
+    /// A while has passed: what was appended so far may leave memory, and who reads it has to ask.
+    pub(crate) fn cool(&self) {
+        self.hot_from.store(self.extent().bytes, Relaxed);
     }
 
     /// Whether what lies at `position` was in memory a moment ago.

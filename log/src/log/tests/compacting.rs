@@ -331,7 +331,6 @@ fn appends_trims_and_readers_go_on_during_a_run() {
         max_bytes: usize::MAX,
         whole_first: true,
         patience: Patience::Waits,
-        hot_since_ms: i64::MAX,
     };
     let first = &old[0];
     let slice = first.slice(Wanted { from: first.base(), ..wanted }, &log.epochs).unwrap().unwrap();
