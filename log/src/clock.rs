@@ -16,6 +16,11 @@ pub use pace::Pace;
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;
+    /// The latest that it may be now: what happens now is noted with it, and is not taken for older than it is
+    /// when a clock turns out to have been behind.
+    fn latest_ms(&self) -> i64 {
+        self.now_ms()
+    }
     /// Milliseconds since some moment. It is never set, and goes on while the machine sleeps.
     fn steady_ms(&self) -> i64;
 }

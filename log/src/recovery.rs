@@ -197,7 +197,7 @@ pub(crate) fn recover(
     }
     let active_since_ms = match active_since_ms {
         Some((base, since)) if base == Some(active.base()) && since != NO_TIMESTAMP => since,
-        _ if active.extent().bytes > 0 => options.clock.now_ms(),
+        _ if active.extent().bytes > 0 => options.clock.latest_ms(),
         _ => NO_TIMESTAMP,
     };
     let durable = report.durable.min(report.log_end);

@@ -4,7 +4,8 @@
 //! ten years, everything looks old, and retention would delete it; so a jump is not believed until it has
 //! lasted for a while, and until then time goes on as it did before. If the wall clock jumps back everything
 //! looks young, which deletes nothing, so that is followed at once; and when it comes back to where it was,
-//! that is no jump.
+//! that is no jump. What happens meanwhile is noted with the time as it was believed before: it must not look
+//! old once the clock is right again.
 //!
 //! What tells a jump from time that passes is a second clock that nobody sets and that goes on while the
 //! machine sleeps. It starts anew with the machine; across a restart the evidence is the last time that was
@@ -164,6 +165,11 @@ impl RetentionClock {
         self.used.time_ms(now)
     }
 
+    /// The latest that it may be now. To be asked after `now_ms`.
+    fn latest_ms(&self, now: Reading) -> i64 {
+        self.home.time_ms(now).max(self.used.time_ms(now))
+    }
+
     fn held_for_ms(&self, now: Reading) -> i64 {
         now.steady_ms.saturating_sub(self.since_ms)
     }
@@ -175,8 +181,7 @@ impl RetentionClock {
         };
     }
 
-    fn last_believed(&mut self, now: Reading) -> LastBelieved {
-        let believed_ms = self.now_ms(now);
+    fn last_believed(&self, now: Reading, believed_ms: i64) -> LastBelieved {
         let held_for_ms = match self.state {
             ClockState::Believed => 0,
             ClockState::Held { .. } => self.held_for_ms(now),
@@ -203,27 +208,35 @@ impl BelievedClock {
 
     /// Whether the wall clock is believed now.
     pub fn state(&self) -> ClockState {
-        self.now_ms();
-        self.state.lock().state
+        self.ask(|clock, _, _| clock.state)
     }
 
     /// What to remember for the next start.
     pub fn last_believed(&self) -> LastBelieved {
+        self.ask(RetentionClock::last_believed)
+    }
+
+    /// Reads the machine's clocks, and answers with what is made of them.
+    fn ask<R>(&self, answer: impl FnOnce(&RetentionClock, Reading, i64) -> R) -> R {
         let now = read(&*self.machine);
-        self.state.lock().last_believed(now)
+        let (answer, before, after) = {
+            let mut clock = self.state.lock();
+            let before = clock.state;
+            let time_ms = clock.now_ms(now);
+            (answer(&clock, now, time_ms), before, clock.state)
+        };
+        tell(before, after);
+        answer
     }
 }
 
 impl Clock for BelievedClock {
     fn now_ms(&self) -> i64 {
-        let now = read(&*self.machine);
-        let (time_ms, before, after) = {
-            let mut state = self.state.lock();
-            let before = state.state;
-            (state.now_ms(now), before, state.state)
-        };
-        tell(before, after);
-        time_ms
+        self.ask(|_, _, time_ms| time_ms)
+    }
+
+    fn latest_ms(&self) -> i64 {
+        self.ask(|clock, now, _| clock.latest_ms(now))
     }
 
     fn steady_ms(&self) -> i64 {

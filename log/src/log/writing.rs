@@ -269,7 +269,7 @@ impl Log {
 
     /// Appends what is queued, as far as the budget goes, and answers what can be answered.
     fn turn(self: &Arc<Self>, budget: &mut Budget) {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.latest_ms();
         let mut settled = Vec::new();
         let (checkpoint_is_due, generation) = {
             let mut writer = self.writer.lock();

@@ -106,7 +106,7 @@ impl Walk<'_> {
 
     /// Takes up a batch that was proven.
     fn take(&mut self, segment: &Segment, placed: &Placed, header: &BatchHeader) {
-        let now_ms = self.options.clock.now_ms();
+        let now_ms = self.options.clock.latest_ms();
         self.partition.replay(header, now_ms);
         segment.note(&[*placed]);
         // Our clock may have jumped since: a batch's own time, where it has one, says more of when it came.

@@ -69,6 +69,8 @@ fn a_jump_ahead_is_held_and_time_goes_on_as_before() {
         rig.wall_ms += jump;
         assert_eq!(rig.now(), NOW + HOUR, "{jump}");
         assert_eq!(rig.clock.state, ClockState::Held { ahead_ms: jump, believed_in_ms: DAY });
+        let reading = Reading { wall_ms: rig.wall_ms, steady_ms: rig.steady_ms };
+        assert_eq!(rig.clock.latest_ms(reading), NOW + HOUR);
         assert_eq!(rig.pass(23 * HOUR), NOW + DAY, "{jump}");
         assert!(rig.is_held());
     }
@@ -118,6 +120,8 @@ fn a_step_back_is_followed_and_the_way_home_is_open() {
     rig.wall_ms -= DAY;
     assert_eq!(rig.now(), NOW + HOUR - DAY);
     assert!(rig.is_held());
+    let reading = Reading { wall_ms: rig.wall_ms, steady_ms: rig.steady_ms };
+    assert_eq!(rig.clock.latest_ms(reading), NOW + HOUR, "what happens now is noted with the time before");
     rig.wall_ms += HOUR;
     assert_eq!(rig.now(), NOW + HOUR - DAY, "on from there it is a jump ahead");
     rig.wall_ms += 23 * HOUR;
@@ -191,7 +195,8 @@ fn being_held_goes_on_across_restarts() {
     let mut rig = Rig::after(last_seen(3 * DAY));
     rig.pass(20 * HOUR);
     let reading = Reading { wall_ms: rig.wall_ms, steady_ms: rig.steady_ms };
-    let last = rig.clock.last_believed(reading);
+    let believed_ms = rig.clock.now_ms(reading);
+    let last = rig.clock.last_believed(reading, believed_ms);
     assert_eq!(last.believed_ms, NOW - 3 * DAY + 20 * HOUR);
     assert_eq!(last.held_for_ms, 20 * HOUR);
     let after = |wall_ms| {

@@ -94,6 +94,33 @@ fn a_record_from_the_future_goes_an_hour_after_it_came() {
 }
 
 #[test]
+fn what_comes_while_the_clock_is_behind_does_not_look_old_once_it_is_right() {
+    let rig = keeping_an_hour();
+    let believed =
+        crate::clock::BelievedClock::new(Arc::clone(&rig.clock) as Arc<dyn Clock>, 24 * HOUR, None);
+    let log = Log::open(OpenOptions {
+        disk: Arc::new(rig.disk.clone()),
+        clock: Arc::new(believed),
+        flusher: Flusher::inline(),
+        dir: Rig::dir(),
+        config: rig.config.clone(),
+        leader_epoch: LeaderEpoch::new(1),
+        clean: CleanStart::No,
+    });
+    let log = log.unwrap().0;
+    let right = rig.clock.now_ms();
+    rig.clock.set(right - 2 * 3_600_000);
+    let future = append_of(batch_at(right + 1_000_000, &[b"x"]).build(), Acks::Durable);
+    submit(&log, future).lock().take().unwrap().unwrap();
+    rig.clock.set(right);
+    assert_eq!(enforce(&log), (0, 0), "it came a moment ago");
+    rig.clock.advance(HOUR);
+    assert_eq!(enforce(&log), (0, 0));
+    rig.clock.advance(Duration::from_millis(1));
+    assert_eq!(enforce(&log), (1, 1));
+}
+
+#[test]
 fn a_log_that_is_only_compacted_is_closed_in_time_and_never_trimmed() {
     let rig = keeping_an_hour();
     let config = LogConfig { cleanup: CleanupPolicy::Compact, segment_age: 2 * HOUR, ..rig.config };
