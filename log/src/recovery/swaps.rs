@@ -20,6 +20,7 @@
 //! `<offset>.gaps`, empty, is there before the first swap of a run: everything below was durable then, and
 //! batches may be missing there, which a walk without a snapshot could otherwise not tell from damage.
 //!
+//! An intent that is damaged is done without: what a new segment covers is put aside, and the log is walked.
 //! Snapshots from before name segments that are gone. Those that know all of what was replaced are corrected,
 //! the others removed; only then the intent goes.
 
@@ -31,7 +32,7 @@ use millstream_protocol::records::{Crc32c, crc32c};
 use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::Offset;
 use crate::log::cleaned_path;
-use crate::segment::{FileKind, FileName};
+use crate::segment::{FileKind, FileName, HeaderWalk, WalkError};
 use crate::snapshot::{self, Fields, Safety, SegmentRecord, Snapshot, put_count, put_offset};
 
 const MAGIC: &[u8; 4] = b"MSsw";
@@ -165,7 +166,8 @@ impl Intent {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        Ok(file.bytes()? == self.segment.bytes && checksum(&*file)? == self.crc)
+        // A part that the device cannot read is one for the readers: the length says that it is this file.
+        Ok(file.bytes()? == self.segment.bytes && checksum(&*file).map_or(true, |sum| sum == self.crc))
     }
 
     /// Whether the snapshot knows the new segment now; it must go if not.
@@ -260,8 +262,9 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
             None => {
                 tracing::error!(
                     dir = %dir.display(), %base,
-                    "a compaction was interrupted and its intent is damaged; the intent is removed"
+                    "a compaction was interrupted and its intent is damaged; the log is walked from its start"
                 );
+                do_without(base, disk, dir)?;
                 leftovers.push(Intent::path(dir, base));
             }
         }
@@ -290,13 +293,52 @@ fn finish(intent: &Intent, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     for durable in snapshot::offsets_of(disk, dir)? {
         // One that is damaged says nothing wrong; its name still tells the durable point.
         let Ok(Some(mut known)) = Snapshot::read(disk, dir, durable) else { continue };
-        match intent.correct(&mut known) {
-            true => known.write(disk, dir, Safety::Synced)?,
-            false => snapshot::remove(disk, dir, durable)?,
+        // On a full disk there is no room for a corrected one: without any the log is walked.
+        if !intent.correct(&mut known) || known.write(disk, dir, Safety::Synced).is_err() {
+            snapshot::remove(disk, dir, durable)?;
         }
     }
     disk.sync_dir(dir)?;
     intent.remove(disk, dir)
+}
+
+/// An intent that cannot be read. If the new segment still has a name of its own nothing was begun. Otherwise
+/// it may have replaced others that are not removed yet, and what snapshots say is not to be believed; the
+/// note on gaps was there first, so that the log can be walked.
+fn do_without(base: Offset, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    if disk.file_bytes(&cleaned_path(dir, base)).is_ok() {
+        return Ok(());
+    }
+    let path = |base| dir.join(FileName { base, kind: FileKind::Log }.to_string());
+    let end = match disk.open(&path(base), IfMissing::Fail) {
+        Ok(file) => end_of(&*file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Offset::default(),
+        Err(error) => return Err(error),
+    };
+    let names = disk.list(dir)?;
+    let logs = names.iter().filter_map(|name| FileName::parse(name.to_str()?));
+    for covered in logs.filter(|name| name.kind == FileKind::Log && name.base > base && name.base < end) {
+        let kept = dir.join(format!("{covered}.torn"));
+        tracing::warn!(kept = %kept.display(), "a segment that a compacted one covers was put aside");
+        disk.rename(&path(covered.base), &kept)?;
+    }
+    for durable in snapshot::offsets_of(disk, dir)? {
+        snapshot::remove(disk, dir, durable)?;
+    }
+    disk.sync_dir(dir)
+}
+
+/// The offset behind the last batch of a segment, as far as its headers can be followed.
+fn end_of(file: &dyn DiskFile) -> io::Result<Offset> {
+    let mut walk = HeaderWalk::new(file, 0..file.bytes()?);
+    let mut end = Offset::default();
+    loop {
+        match walk.next() {
+            Ok(Some((_, header))) => end = Offset::new(header.last_offset().saturating_add(1)),
+            Ok(None) | Err(WalkError::Corrupt { .. } | WalkError::Damaged(_)) => return Ok(end),
+            Err(WalkError::Io(error)) => return Err(error),
+        }
+    }
 }
 
 fn checksum(file: &dyn DiskFile) -> io::Result<u32> {

@@ -180,26 +180,31 @@ fn a_disk_that_lies_about_syncs_would_be_noticed() {
 }
 
 #[test]
-fn a_damaged_intent_undoes_a_swap_that_was_not_begun() {
+fn a_damaged_intent_costs_no_record_however_far_its_swap_came() {
     let prepared = prepared();
     let (before, after, begins, ends) = finished(&prepared);
-    let mut bitten = 0;
+    let (mut not_begun, mut begun) = (0, 0);
     for at in begins..=ends {
-        let (rig, log) = forked(&prepared);
-        rig.disk.fail_power_at(at);
-        drop(try_compact(&log, now(ROOMY)));
-        drop(log);
-        rig.disk.power_cut(PowerCut::LosesUnsynced);
-        let names = rig.names();
-        let Some(intent) = names.iter().find(|name| name.ends_with(".swap")) else { continue };
-        if !names.iter().any(|name| name.ends_with(".cleaned")) {
-            continue;
+        for cut in [PowerCut::LosesUnsynced, PowerCut::KeepsSome { seed: at }] {
+            let (rig, log) = forked(&prepared);
+            rig.disk.fail_power_at(at);
+            drop(try_compact(&log, now(ROOMY)));
+            drop(log);
+            rig.disk.power_cut(cut);
+            let names = rig.names();
+            let Some(intent) = names.iter().find(|name| name.ends_with(".swap")) else { continue };
+            match names.iter().any(|name| name.ends_with(".cleaned")) {
+                true => not_begun += 1,
+                false => begun += 1,
+            }
+            rig.disk.overwrite(&Rig::file(intent), b"not an intent");
+            let (log, report) = rig.try_open(CleanStart::No).unwrap();
+            let found = check(&log, &before, &after).unwrap_or_else(|why| panic!("{at}, {cut:?}: {why}"));
+            assert_eq!(report.lost, [], "{at}, {cut:?}");
+            assert_eq!(check(&rig.open(), &before, &after), Ok(found), "{at}, {cut:?}: opened again");
         }
-        bitten += 1;
-        rig.disk.overwrite(&Rig::file(intent), b"not an intent");
-        check(&rig.open(), &before, &after).unwrap();
     }
-    assert!(bitten > 0, "no crash left an intent that was not begun");
+    assert!(not_begun > 2 && begun > 2, "{not_begun} swaps not begun, {begun} begun");
 }
 
 #[test]
@@ -250,4 +255,32 @@ fn a_full_disk_stops_a_run_and_not_the_log() {
         assert_eq!(seen(&rig.open()), after, "room {room}, opened again");
     }
     assert!(refused > 3, "the disk was full {refused} times only");
+}
+
+#[test]
+fn a_swap_is_finished_on_a_full_disk_too() {
+    let prepared = prepared();
+    let (before, after, begins, ends) = finished(&prepared);
+    let mut interrupted = 0;
+    for at in begins..=ends {
+        let (rig, log) = forked(&prepared);
+        rig.disk.fail_power_at(at);
+        drop(try_compact(&log, now(ROOMY)));
+        drop(log);
+        rig.disk.power_cut(PowerCut::KeepsSome { seed: at });
+        if !rig.names().iter().any(|name| name.ends_with(".swap")) {
+            continue;
+        }
+        interrupted += 1;
+        rig.disk.set_capacity(Some(rig.disk.used_bytes()));
+        let found = check(&rig.open(), &before, &after).unwrap_or_else(|why| panic!("{at}: {why}"));
+        assert!(
+            !rig.names().iter().any(|name| name.ends_with(".swap")),
+            "the intent is left: {:?}",
+            rig.names()
+        );
+        rig.disk.set_capacity(None);
+        assert_eq!(check(&rig.open(), &before, &after), Ok(found), "{at}: opened again");
+    }
+    assert!(interrupted > 5, "only {interrupted} crashes left an intent");
 }
