@@ -2,12 +2,13 @@
 //!
 //! Shared by everybody who has the partition. Its locks, in the order in which they are taken:
 //!
-//! 1. `flushing`: one flush or checkpoint at a time. Held across `fdatasync`.
-//! 2. `writer`: the partition's state and the active segment. Held by the leader for its turn, across
+//! 1. `saving`: one at a time writes snapshots or replaces segments. Held across everything that this takes.
+//! 2. `flushing`: one flush at a time. Held across `fdatasync`. Those who replace segments hold both.
+//! 3. `writer`: the partition's state and the active segment. Held by the leader for its turn, across
 //!    `pwritev` but never across a sync.
-//! 3. `durability`, `unsynced`, and what the segments and the tail have inside: a few instructions.
+//! 4. `durability`, `unsynced`, and what the segments and the tail have inside: a few instructions.
 //!
-//! Readers take none of the first two. Appends are answered under none of them, or under `flushing` alone.
+//! Readers take none of the first three. Appends are answered under none of them, or under the first two.
 
 use std::fmt;
 use std::path::Path;
@@ -81,6 +82,7 @@ pub struct Log {
     epochs: Arc<SharedEpochs>,
     tail: Arc<Tail>,
     durability: Mutex<Durability>,
+    saving: Mutex<()>,
     flushing: Mutex<()>,
     /// Held by a run of compaction from its beginning to its end; taken before all others.
     compacting: Mutex<()>,
@@ -146,6 +148,7 @@ impl Log {
             epochs,
             tail: Arc::new(Tail::new(offsets)),
             durability: Mutex::new(Durability::at(durable, saved)),
+            saving: Mutex::new(()),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             compaction_facts: Mutex::default(),

@@ -108,9 +108,7 @@ mod modelled {
 #[cfg(not(any(loom, shuttle)))]
 mod modelled {
     pub(crate) use arc_swap::ArcSwap;
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) use parking_lot::MutexGuard;
-    pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::{atomic, mpsc};
     pub(crate) use std::thread;
 }

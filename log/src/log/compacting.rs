@@ -1,7 +1,7 @@
 //! Compacting: runs through the log while it is appended to, read and trimmed, and puts new segments in the
 //! place of old ones. The parts that know no `Log` are in `compaction`.
 //!
-//! A run holds `compacting` from beginning to end, `flushing` only to put one segment in place, and the writer
+//! A run holds `compacting` from beginning to end, `saving` only to put one segment in place, and the writer
 //! only to change the list. Segments are replaced from the start of the log on: what a tombstone deletes is
 //! gone before the tombstone goes.
 
@@ -157,8 +157,9 @@ impl Log {
         let began = Instant::now();
         // What replaces a record must be as safe as it, and recovery has to know all that will be replaced.
         {
-            let _flushing = self.flushing.lock();
-            self.save_now(Safety::Synced)?;
+            let _saving = self.saving.lock();
+            let snapshot = self.synced_snapshot()?;
+            self.save(&snapshot, Safety::Synced)?;
         }
         let now_ms = self.clock.now_ms();
         let Cleanable { segments, dirty, .. } = self.cleanable(now_ms);
@@ -190,10 +191,11 @@ impl Log {
         let cleaned_to = run.mended.map_or(end, |mended| mended.min(end));
         let is_news = cleaned_to != dirty.start || !run.done.damaged.is_empty();
         if is_news {
-            let _flushing = self.flushing.lock();
+            let _saving = self.saving.lock();
             self.takes_writes()?;
             self.writer.lock().set_cleaned_to(cleaned_to);
-            self.save_now(Safety::Synced)?;
+            let snapshot = self.synced_snapshot()?;
+            self.save(&snapshot, Safety::Synced)?;
         }
         let mut done = run.done;
         done.cleaned_to = cleaned_to;
@@ -262,7 +264,8 @@ impl Log {
 
     /// Puts a new segment in the place of a group.
     fn swap(&self, cleaned: Cleaned, group: &[Arc<Segment>]) -> Result<(), CompactError> {
-        let flushing = self.flushing.lock();
+        // Who flushes looks at what is not durable yet, and nothing of that is replaced.
+        let saving = self.saving.lock();
         let began = self.begin_swap(&cleaned, group);
         let intent = match began {
             Ok(intent) => intent,
@@ -285,7 +288,7 @@ impl Log {
         {
             let _writer = self.writer.lock();
             let all = self.segments.all();
-            let at = position_of(&all, group).expect("nobody replaces segments without `flushing`");
+            let at = position_of(&all, group).expect("nobody replaces segments without `saving`");
             let mut next = all[..at].to_vec();
             next.push(new);
             next.extend_from_slice(&all[at + group.len()..]);
@@ -294,12 +297,11 @@ impl Log {
         self.open_files.forget(group);
         // From here on the log is right whatever happens: a snapshot that cannot be written leaves the intent,
         // which the next start needs.
-        let snapshot = self.take_snapshot();
-        self.sync()?;
+        let snapshot = self.synced_snapshot()?;
         self.save(&snapshot, Safety::Synced)?;
         let tidied = snapshot::remove_others(&*self.disk, &self.dir, snapshot.durable())
             .and_then(|()| intent.remove(&*self.disk, &self.dir));
-        drop(flushing);
+        drop(saving);
         tidied.map_err(|error| self.compaction_io("remove what a compaction replaced in", error))
     }
 

@@ -24,7 +24,7 @@ impl Log {
     /// When `before` lies beyond the high watermark, the disk fails, or the log is closed. Nothing is deleted
     /// then.
     pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, DeleteRecordsError> {
-        let flushing = self.flushing.lock();
+        let exclusive = self.exclusive();
         if self.tail.is_closed() {
             return Err(DeleteRecordsError::Closed);
         }
@@ -37,13 +37,13 @@ impl Log {
             return Ok(log_start);
         }
         let removed = self.trim(before)?;
-        drop(flushing);
+        drop(exclusive);
         remove_files(&removed);
         Ok(before)
     }
 
     /// Moves the log start to `before`, durably, and takes the segments out of the list that are left without a
-    /// record. Their files are still there. The caller holds `flushing`, and `before` is at most the high
+    /// record. Their files are still there. The caller is `exclusive`, and `before` is at most the high
     /// watermark.
     ///
     /// The start is remembered before anything is removed, in the name of an empty file: a crash in between
@@ -81,7 +81,7 @@ impl Log {
     /// # Errors
     /// When the disk fails or the log is closed.
     pub fn truncate(&self, to: Offset) -> Result<Offset, FlushError> {
-        let _flushing = self.flushing.lock();
+        let _exclusive = self.exclusive();
         let mut writer = self.writer.lock();
         self.takes_writes()?;
         if to >= writer.partition().log_end() {
@@ -167,7 +167,7 @@ impl Log {
     /// Closes the log and removes its folder. Whoever is parked or waits for an append is told. Readers that
     /// hold a slice can finish. Blocks on the disk.
     pub fn delete(&self) {
-        let _flushing = self.flushing.lock();
+        let _exclusive = self.exclusive();
         {
             let _writer = self.writer.lock();
             self.tail.close();

@@ -13,6 +13,7 @@ use crate::ids::Offset;
 use crate::recovery::{Saved, UnsyncedNames};
 use crate::segment_list::Based;
 use crate::snapshot::{Safety, Snapshot};
+use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::{Acquire, SeqCst};
 use crate::sync::atomic::{AtomicBool, fence};
 use crate::tail::Offsets;
@@ -33,6 +34,12 @@ pub(super) struct Durability {
     checkpoint_scheduled: bool,
     /// What describes the log as it was then.
     saved: Option<Saved>,
+}
+
+/// The right to change the files of a log in other ways than by appending. Released in this order.
+pub(super) struct Exclusive<'a> {
+    _flushing: MutexGuard<'a, ()>,
+    _saving: MutexGuard<'a, ()>,
 }
 
 /// `<data>/topics/<topic>/<partition>`: these folders have names that a log rests on.
@@ -253,18 +260,38 @@ impl Log {
     /// # Errors
     /// When the disk fails, now or before, or the log is closed.
     pub fn checkpoint(&self) -> Result<(), FlushError> {
+        let _saving = self.saving.lock();
+        {
+            let _flushing = self.flushing.lock();
+            self.takes_writes()?;
+            // It comes within a minute of an append, which is as long as memory is taken for granted.
+            if let Some(active) = self.segments.all().last() {
+                active.cool();
+            }
+            match self.saved() {
+                Some(Saved::AsEmpty) => return Ok(()),
+                // Its names may not be durable all the same.
+                Some(Saved::By { .. }) => return self.sync(),
+                None => {}
+            }
+        }
+        let snapshot = self.synced_snapshot()?;
+        self.save(&snapshot, Safety::Synced)
+    }
+
+    /// What describes the log, durably. The caller holds `saving` and writes it down; whoever waits for a flush
+    /// need not wait for that.
+    pub(super) fn synced_snapshot(&self) -> Result<Snapshot, FlushError> {
         let _flushing = self.flushing.lock();
-        self.takes_writes()?;
-        // It comes within a minute of an append, which is as long as memory is taken for granted.
-        if let Some(active) = self.segments.all().last() {
-            active.cool();
-        }
-        match self.saved() {
-            Some(Saved::AsEmpty) => Ok(()),
-            // Its names may not be durable all the same.
-            Some(Saved::By { .. }) => self.sync(),
-            None => self.save_now(Safety::Synced),
-        }
+        let snapshot = self.take_snapshot();
+        self.sync()?;
+        Ok(snapshot)
+    }
+
+    /// Keeps everybody else from flushing, saving and replacing segments.
+    pub(super) fn exclusive(&self) -> Exclusive<'_> {
+        let saving = self.saving.lock();
+        Exclusive { _flushing: self.flushing.lock(), _saving: saving }
     }
 
     pub(super) fn save_now(&self, safety: Safety) -> Result<(), FlushError> {
@@ -287,7 +314,7 @@ impl Log {
     /// # Errors
     /// When the disk fails, now or before: the next open scans then. When the log was closed before.
     pub fn close(&self) -> Result<(), FlushError> {
-        let _flushing = self.flushing.lock();
+        let _exclusive = self.exclusive();
         {
             let writer = self.writer.lock();
             if self.tail.is_closed() {

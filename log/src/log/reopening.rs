@@ -43,7 +43,7 @@ impl Log {
     /// # Errors
     /// When the disk fails again, or the log is closed.
     pub fn reopen(&self, epoch: LeaderEpoch) -> Result<Recovery, ReopenError> {
-        let _flushing = self.flushing.lock();
+        let _exclusive = self.exclusive();
         if self.tail.is_closed() {
             return Err(ReopenError::Closed);
         }

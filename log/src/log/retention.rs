@@ -92,7 +92,7 @@ impl Log {
         if self.expired(retention, now_ms) == 0 {
             return Ok(nothing(self.offsets().log_start));
         }
-        let flushing = self.flushing.lock();
+        let exclusive = self.exclusive();
         if self.tail.is_closed() {
             return Err(RetentionError::Closed);
         }
@@ -102,7 +102,7 @@ impl Log {
         }
         let before = self.segments.all()[due].base();
         let removed = self.trim(before)?;
-        drop(flushing);
+        drop(exclusive);
         let bytes = removed.iter().map(|segment| segment.extent().bytes).sum();
         remove_files(&removed);
         let trimmed = Trimmed { segments: removed.len(), bytes, log_start: before };

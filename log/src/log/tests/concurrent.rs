@@ -46,6 +46,15 @@ fn one_sync_serves_everybody_who_waits() {
 }
 
 #[test]
+fn an_append_does_not_wait_for_a_snapshot() {
+    let log = threaded(&Rig::new(LogConfig::default()));
+    let (told, answers) = mpsc::channel();
+    let _saving = log.saving.lock();
+    append_to(&log, b"durable", &told);
+    answers.recv().unwrap().unwrap();
+}
+
+#[test]
 fn a_log_that_fails_or_goes_while_appends_wait_tells_each_of_them() {
     for end in ["fail", "delete", "close"] {
         let rig = Rig::new(LogConfig::default());
