@@ -34,7 +34,10 @@ async fn index() -> &'static str {
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    let text = node.metrics.render(&node.topics);
+    // Some of it is read off the disk, which may hang; what is asked here beside it must not.
+    let control = node.control.clone();
+    let rendering = control.spawn_blocking(move || node.metrics.render(&node.topics));
+    let text = rendering.await.expect("rendering does not panic");
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

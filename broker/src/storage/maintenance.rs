@@ -94,20 +94,4 @@ fn run(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_that_rests_ends_at_once_when_it_is_told() {
-        let stop = Arc::new(Stop::default());
-        let (stepped, steps) = std::sync::mpsc::channel();
-        let thread = run("test", &stop, move |_| {
-            stepped.send(()).unwrap();
-            Duration::from_hours(1)
-        });
-        steps.recv().unwrap();
-        let maintenance = Maintenance { stop, paces: Vec::new(), threads: vec![thread.unwrap()] };
-        maintenance.stop();
-        assert!(steps.recv().is_err(), "it stepped once");
-    }
-}
+mod tests;

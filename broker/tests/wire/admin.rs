@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millstream_broker::settings::{Kind, REGISTRY};
 use millstream_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
 };
@@ -347,4 +348,49 @@ fn partitions_are_described_in_pages() {
     let unknown = client.call(0, &ask("c")).topics[0].error_code;
     assert_eq!(code(unknown), ErrorCode::UnknownTopicOrPartition);
     assert_eq!(code(client.call(0, &ask("a/b")).topics[0].error_code), ErrorCode::InvalidTopicException);
+}
+
+#[test]
+fn every_setting_of_a_topic_can_be_set_and_is_shown() {
+    let bed = Bed::new();
+    let mut client = bed.client();
+    for knob in REGISTRY.iter() {
+        let Some(name) = knob.topic_name() else { continue };
+        let topic: &'static str = format!("with-{name}").leak();
+        let created = client.create_topic(topic, 1, &[(name, knob.default)]);
+        assert_eq!(created.error_code, 0, "{name}={}: {:?}", knob.default, created.error_message);
+        let told = created.configs.unwrap();
+        let shown = told.iter().find(|config| &*config.name == name).unwrap();
+        assert_eq!((shown.value.as_deref(), shown.config_source), (Some(knob.default), 1), "{name}");
+        let resource = DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: KStr::from_static(topic),
+            ..Default::default()
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        let described = client.call(4, &request).results[0].configs.clone();
+        let shown = described.iter().find(|config| &*config.name == name).unwrap();
+        assert_eq!((shown.value.as_deref(), shown.config_source), (Some(knob.default), 1), "{name}");
+    }
+}
+
+#[test]
+fn a_value_out_of_bounds_is_refused_with_the_bound() {
+    let bed = Bed::new();
+    let mut client = bed.client();
+    for knob in REGISTRY.iter() {
+        let Some(name) = knob.topic_name() else { continue };
+        let least = match knob.kind {
+            Kind::Int { min, .. } => i64::from(min),
+            Kind::Long { min, .. } => min,
+            Kind::Boolean | Kind::Choice(_) | Kind::Address | Kind::Text | Kind::List(_) | Kind::Ratio => {
+                continue;
+            }
+        };
+        let below: &'static str = (least - 1).to_string().leak();
+        let refused = client.create_topic("t", 1, &[(name, below)]);
+        assert_eq!(refused.error_code, ErrorCode::InvalidConfig.code(), "{name}={below}");
+        let message = refused.error_message.unwrap();
+        assert!(message.contains(&format!("between {least} and")), "{name}={below}: {message}");
+    }
 }

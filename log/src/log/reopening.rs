@@ -60,7 +60,7 @@ impl Log {
             }
         })?;
         self.failure.clear();
-        tracing::info!(dir = %self.dir.display(), epoch = %self.leader_epoch(), ?report, "a partition takes writes again");
+        tracing::debug!(dir = %self.dir.display(), epoch = %self.leader_epoch(), ?report, "a partition takes writes again");
         Ok(report)
     }
 

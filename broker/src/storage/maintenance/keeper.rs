@@ -15,6 +15,9 @@ use crate::storage::directory::Directory;
 /// How often it looks.
 const EACH: Duration = Duration::from_secs(1);
 
+/// What the reopening of a log may write.
+const REOPEN_BYTES: u64 = 256 << 10;
+
 /// Keeps one data folder. Owned by its thread.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -87,8 +90,12 @@ impl Keeper {
         now: Duration,
     ) {
         // What was lacking was room: then there is nothing to wait for but room.
+        let space = &self.directory.space;
         let is_due = match failure.kind {
-            FailureKind::NoSpace => !self.directory.space.is_refusing() && !self.node.is_stopping(),
+            FailureKind::NoSpace => {
+                let has_room = !space.is_refusing() && space.space().free_bytes >= REOPEN_BYTES;
+                has_room && !self.node.is_stopping()
+            }
             FailureKind::Other => self.is_due(topic, partition, now),
         };
         if !is_due {
