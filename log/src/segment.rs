@@ -277,7 +277,7 @@ impl Segment {
             let _ = file.truncate(first.position);
             return Err(error);
         }
-        self.appended_ms.store(now_ms, Relaxed);
+        self.note_appended_by(now_ms);
         self.note(batches);
         Ok(())
     }

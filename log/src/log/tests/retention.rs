@@ -338,3 +338,21 @@ fn a_power_cut_at_any_change_leaves_a_start_that_was_asked_for_and_all_behind_it
         }
     }
 }
+
+#[test]
+fn what_was_appended_while_the_clock_was_behind_is_not_old_once_it_is_right_again() {
+    let rig = keeping_an_hour();
+    let log = rig.open();
+    fill_now(&rig, &log, 0..5);
+    let right = rig.clock.now_ms();
+    rig.clock.set(right - 2 * 3_600_000);
+    for value in numbered(5..40) {
+        let batch = batch_at(right, &[value.as_bytes()]).build();
+        submit(&log, append_of(batch, Acks::Written)).lock().take().unwrap().unwrap();
+    }
+    assert!(log.segment_count() > 2);
+    rig.clock.set(right);
+    assert_eq!(enforce(&log), (0, 0));
+    rig.clock.advance(HOUR + Duration::from_millis(1));
+    assert_eq!(enforce(&log).1, 40, "and goes when it is due");
+}
