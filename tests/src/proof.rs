@@ -15,6 +15,7 @@ mod fsync;
 mod kill;
 mod recovery;
 mod reopen;
+mod simulated;
 mod syscalls;
 
 use std::io::{self, Write};
@@ -47,6 +48,12 @@ pub enum Proof {
     Rot,
     /// Index files are deleted, cut and garbled
     Indexes,
+    /// The power of a simulated broker fails again and again: nothing durable is lost
+    PowerCut,
+    /// The same in the relaxed mode: only the youngest records are lost
+    Relaxed,
+    /// A whole broker in simulation, whatever goes wrong: every promise is kept
+    Simulate,
     /// Every proof, one after the other
     All,
 }
@@ -106,6 +113,9 @@ impl Proof {
         Self::Torn,
         Self::Rot,
         Self::Indexes,
+        Self::PowerCut,
+        Self::Relaxed,
+        Self::Simulate,
         Self::Kill,
         Self::Fsync,
         Self::Reopen,
@@ -128,6 +138,9 @@ impl Proof {
             Self::Torn => "torn",
             Self::Rot => "rot",
             Self::Indexes => "indexes",
+            Self::PowerCut => "power-cut",
+            Self::Relaxed => "relaxed",
+            Self::Simulate => "simulate",
             Self::All => "all",
         }
     }
@@ -149,6 +162,9 @@ impl Proof {
             Self::Torn => disk::torn::run(options),
             Self::Rot => disk::rot::run(options),
             Self::Indexes => disk::indexes::run(options),
+            Self::PowerCut => simulated::power_cut(options),
+            Self::Relaxed => simulated::relaxed(options),
+            Self::Simulate => simulated::simulate(options),
             Self::All => return all(options),
         };
         say(&format!("{}: {}", self.name(), proven?));

@@ -16,6 +16,8 @@ mod faults;
 pub mod oracle;
 mod producer;
 mod records;
+mod rot;
+mod setting;
 mod trace;
 mod wire;
 mod world;
@@ -23,11 +25,24 @@ mod world;
 pub use driver::run;
 pub use faults::Planted;
 
+/// What a run is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// That everything holds whatever goes wrong.
+    Everything,
+    /// That power cuts lose nothing that is durable, many of them one after the other.
+    PowerCuts,
+    /// That the relaxed mode loses only what is young, and only from the end.
+    Relaxed,
+}
+
 /// What to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Decides everything else.
     pub seed: u64,
+    /// What it is to show.
+    pub aim: Aim,
     /// Simulated milliseconds with faults, before they heal.
     pub millis: u64,
     /// A bug to plant, to see that it is found.
@@ -40,7 +55,19 @@ impl Plan {
     /// The short form.
     #[must_use]
     pub fn short(seed: u64) -> Self {
-        Self { seed, millis: 600, planted: None, whole_trace: false }
+        Self { seed, aim: Aim::Everything, millis: 600, planted: None, whole_trace: false }
+    }
+
+    /// Some fifty power cuts.
+    #[must_use]
+    pub fn power_cuts(seed: u64) -> Self {
+        Self { aim: Aim::PowerCuts, millis: 1000, ..Self::short(seed) }
+    }
+
+    /// Some power cuts of the relaxed mode, with time between them.
+    #[must_use]
+    pub fn relaxed(seed: u64) -> Self {
+        Self { aim: Aim::Relaxed, millis: 2000, ..Self::short(seed) }
     }
 }
 
@@ -63,6 +90,10 @@ pub struct Report {
     pub bites: u64,
     /// Jumps of the wall clock.
     pub clock_jumps: u64,
+    /// Acknowledged records that a power cut has lost: none but those that promise no more.
+    pub lost: u64,
+    /// The age in milliseconds that the oldest of them had when the power failed.
+    pub oldest_lost_ms: u64,
     /// Connections that clients dropped while a reply was on its way.
     pub dropped: u64,
 }
@@ -80,6 +111,8 @@ impl Report {
             shutdowns: self.shutdowns + other.shutdowns,
             bites: self.bites + other.bites,
             clock_jumps: self.clock_jumps + other.clock_jumps,
+            lost: self.lost + other.lost,
+            oldest_lost_ms: self.oldest_lost_ms.max(other.oldest_lost_ms),
             dropped: self.dropped + other.dropped,
         }
     }

@@ -23,6 +23,21 @@ fn whatever_goes_wrong_no_promise_is_broken() {
 }
 
 #[test]
+fn power_cuts_lose_nothing_that_is_durable() {
+    let report = runs((0..number("MILLSTREAM_SIM_CUTS", 6)).map(Plan::power_cuts));
+    println!("{report:?}");
+    assert!(report.bites > 20, "power cuts that lose nothing prove nothing");
+}
+
+#[test]
+fn the_relaxed_mode_loses_the_youngest_records_only() {
+    let report = runs((0..number("MILLSTREAM_SIM_RELAXED", 10)).map(Plan::relaxed));
+    println!("{report:?}");
+    assert!(report.lost > 0, "nothing was lost: this proves nothing");
+    assert!(report.oldest_lost_ms < 100, "a record of {} ms was lost", report.oldest_lost_ms);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..number("MILLSTREAM_SIM_TWICE", 10) {
         let plan = Plan { millis: 200, ..Plan::short(1000 + seed) };
@@ -38,5 +53,21 @@ fn a_sync_that_is_left_out_is_found() {
         let found = (0..40).find_map(|seed| run(Plan { planted: Some(planted), ..Plan::short(seed) }).err());
         let found = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
         println!("{planted:?}: seed {}: {}", found.seed, found.what);
+    }
+}
+
+/// Runs one plan and prints all of it, for a person who looks for a fault.
+#[test]
+#[ignore = "for a person: MILLSTREAM_SIM_SEED, MILLSTREAM_SIM_AIM (0 everything, 1 power cuts, 2 relaxed)"]
+fn one_run_is_shown() {
+    let seed = number("MILLSTREAM_SIM_SEED", 0);
+    let plan = match number("MILLSTREAM_SIM_AIM", 0) {
+        0 => Plan::short(seed),
+        1 => Plan::power_cuts(seed),
+        _ => Plan::relaxed(seed),
+    };
+    match run(Plan { whole_trace: true, ..plan }) {
+        Ok(report) => println!("{report:?}"),
+        Err(failure) => panic!("{failure}"),
     }
 }

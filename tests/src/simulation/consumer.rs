@@ -35,6 +35,7 @@ pub(super) fn judge_reply(
 ) -> Result<Read, String> {
     let bytes = data.records.clone().map(Chunk::into_bytes).unwrap_or_default();
     let mut read = Read { placed: Vec::new(), next: position };
+    let mut epoch_before = -1;
     let compacts = world.oracle.borrow().policy(id.topic).is_some_and(|policy| policy.compacts);
     for batch in batches(bytes) {
         // A slice may end in the middle of a batch.
@@ -48,6 +49,13 @@ pub(super) fn judge_reply(
         if last < read.next {
             return Err(format!("the batch {base} to {last} of {id:?} was served for {}", read.next));
         }
+        let epoch = header.partition_leader_epoch;
+        if epoch < epoch_before {
+            return Err(format!(
+                "the batch at {base} of {id:?} has epoch {epoch}, after one of {epoch_before}"
+            ));
+        }
+        epoch_before = epoch;
         let is_first = read.next == position;
         if base > read.next && !compacts || !is_first && base < read.next {
             return Err(format!(
@@ -66,7 +74,7 @@ pub(super) fn judge_reply(
                 .ok_or_else(|| format!("a strange record at {} of {id:?}", record.offset))?;
             let placed = Placed { number, offset: record.offset };
             let mut oracle = world.oracle.borrow_mut();
-            oracle.read(id, placed, header.partition_leader_epoch)?;
+            oracle.read(id, placed, epoch)?;
             if !oracle.sent_as(number).is_some_and(|sent| sent.is(&record)) {
                 return Err(format!("record {number} at {} of {id:?} is not as it was sent", record.offset));
             }

@@ -6,17 +6,19 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::Duration;
 
-use millstream_protocol::{ErrorCode, KStr};
+use millstream_log::PowerCut;
+use millstream_protocol::ErrorCode;
 use tokio::task::LocalSet;
 
 use super::chance::Chance;
 use super::consumer::{fetch_one, judge_reply};
 use super::faults::{End, Faults, Planted};
-use super::oracle::{PartitionId, Placed, Policy, Whole};
+use super::oracle::{PartitionId, Placed, Whole};
 use super::producer::Style;
+use super::setting::setting;
 use super::wire::Lost;
 use super::world::{Phase, Shared, Topic, World};
-use super::{Failure, Plan, Report, admin, consumer, producer};
+use super::{Aim, Failure, Plan, Report, admin, consumer, producer};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -53,72 +55,11 @@ pub fn run(plan: Plan) -> Result<Report, Failure> {
         .expect("a runtime without threads needs nothing");
     let local = LocalSet::new();
     local.block_on(&runtime, async {
-        let world = World::new(plan, topics());
-        Driver::new(Rc::clone(&world)).run().await;
+        let (topics, styles) = setting(plan.aim);
+        let world = World::new(plan, topics);
+        Driver::new(Rc::clone(&world)).run(styles).await;
         world.outcome()
     })
-}
-
-fn topics() -> Vec<Topic> {
-    let topic = |name, partitions, policy, configs: &[_]| Topic {
-        name: KStr::from_static(name),
-        partitions,
-        configs: configs.to_vec(),
-        policy,
-        churns: false,
-        id: None,
-    };
-    let plain = Policy { compacts: false, retention_ms: None, is_durable: true };
-    let week = Policy { retention_ms: Some(604_800_000), ..plain };
-    let compacted = Policy { compacts: true, ..plain };
-    let tiny = ("segment.bytes", "4096");
-    vec![
-        topic("plain", 2, week, &[("segment.bytes", "16384")]),
-        topic("kept", 1, plain, &[tiny, ("retention.ms", "-1")]),
-        topic(
-            "relaxed",
-            1,
-            Policy { is_durable: false, ..week },
-            &[tiny, ("durability", "written"), ("flush.ms", "50")],
-        ),
-        topic(
-            "short",
-            1,
-            Policy { retention_ms: Some(60_000), ..plain },
-            &[tiny, ("retention.ms", "60000"), ("segment.ms", "10000")],
-        ),
-        topic("compacted", 1, compacted, &[tiny, ("cleanup.policy", "compact")]),
-        topic(
-            "both",
-            1,
-            Policy { retention_ms: Some(120_000), ..compacted },
-            &[
-                tiny,
-                ("cleanup.policy", "compact,delete"),
-                ("retention.ms", "120000"),
-                ("segment.ms", "10000"),
-            ],
-        ),
-        Topic { churns: true, ..topic("churning", 1, week, &[tiny]) },
-    ]
-}
-
-fn styles() -> Vec<Style> {
-    let style = |topic, partition, acks, is_idempotent| Style { topic, partition, acks, is_idempotent };
-    vec![
-        style(0, 0, -1, true),
-        style(0, 1, -1, true),
-        style(0, 0, 1, false),
-        style(0, 1, 0, false),
-        style(1, 0, -1, true),
-        style(2, 0, -1, true),
-        style(3, 0, 1, true),
-        style(3, 0, -1, false),
-        style(4, 0, -1, true),
-        style(4, 0, 1, false),
-        style(5, 0, -1, true),
-        style(6, 0, -1, true),
-    ]
 }
 
 struct Driver {
@@ -133,7 +74,7 @@ impl Driver {
         Self { world, chance, faults: Faults::default() }
     }
 
-    async fn run(&mut self) {
+    async fn run(&mut self, styles: Vec<Style>) {
         match self.world.plan.planted {
             Some(Planted::SyncsLie) => self.world.disk.make_syncs_lie(),
             Some(Planted::OneSyncInFiveLies) => {
@@ -145,7 +86,7 @@ impl Driver {
             self.world.fail(format!("the first start failed: {error}"));
             return;
         }
-        self.spawn_clients();
+        self.spawn_clients(styles);
         let until = self.world.now_ms() + i64::try_from(self.world.plan.millis).expect("short");
         while self.world.now_ms() < until && !self.world.has_failed() {
             self.tick().await;
@@ -156,8 +97,8 @@ impl Driver {
         self.count();
     }
 
-    fn spawn_clients(&mut self) {
-        for style in styles() {
+    fn spawn_clients(&mut self, styles: Vec<Style>) {
+        for style in styles {
             let (world, chance) = (Rc::clone(&self.world), self.chance.fork());
             world.busy_clients.set(world.busy_clients.get() + 1);
             tokio::task::spawn_local(async move {
@@ -197,20 +138,35 @@ impl Driver {
         if let Some(end) = self.faults.due(&self.world) {
             self.end(end).await;
         }
+        match self.world.plan.aim {
+            Aim::Everything => self.anything_may_happen().await,
+            Aim::PowerCuts => self.faults.cut_power_soon(&self.world, &mut self.chance),
+            Aim::Relaxed if self.chance.one_in(100) => {
+                let end = End::PowerCut(PowerCut::LosesUnsynced);
+                self.end(end).await;
+            }
+            Aim::Relaxed => {}
+        }
+        let is_down = self.world.broker.borrow().is_none();
+        if is_down && self.chance.one_in(if self.world.plan.aim == Aim::PowerCuts { 2 } else { 10 }) {
+            self.start();
+        }
+    }
+
+    async fn anything_may_happen(&mut self) {
         if self.world.broker.borrow().is_some() && self.chance.one_in(60) {
             let end = self.faults.come(&self.world, &mut self.chance);
             if let Some(end) = end {
                 self.end(end).await;
             }
         }
+        if self.world.broker.borrow().is_none() && self.chance.one_in(30) {
+            self.faults.garble(&self.world, &mut self.chance);
+        }
         if self.chance.one_in(250) {
             let minutes = Duration::from_secs(1 + self.chance.below(120));
             self.world.note(format!("{minutes:?} of silence"));
             self.world.advance(minutes);
-        }
-        let is_down = self.world.broker.borrow().is_none();
-        if is_down && self.chance.one_in(10) {
-            self.start();
         }
     }
 
@@ -220,7 +176,7 @@ impl Driver {
         match end {
             End::PowerCut(cut) => {
                 broker.crash(cut).await;
-                self.world.oracle.borrow_mut().power_cut();
+                self.world.oracle.borrow_mut().power_cut(self.world.now_ms());
                 self.world.report.borrow_mut().power_cuts += 1;
             }
             End::Kill => {
@@ -245,7 +201,7 @@ impl Driver {
         match started {
             Ok(()) if unopened == 0 || disk_failed => {
                 self.world.note("started".to_owned());
-                self.world.oracle.borrow_mut().restarted();
+                self.world.oracle.borrow_mut().restarted(self.world.now_ms());
             }
             Ok(()) => self.world.fail(format!("{unopened} partitions cannot be opened")),
             Err(error) if disk_failed => {
@@ -265,7 +221,7 @@ impl Driver {
         self.world.note("healed".to_owned());
         self.end(End::Kill).await;
         self.start();
-        self.world.oracle.borrow_mut().restarted();
+        self.world.oracle.borrow_mut().restarted(self.world.now_ms());
         self.world.phase.set(Phase::Finishing);
         let until = self.world.now_ms() + PATIENCE_MS;
         while self.world.busy_clients.get() > 0 && !self.world.has_failed() {
@@ -347,7 +303,7 @@ impl Driver {
             }
         }
         let whole = Whole { bounds: start..end, records: &placed, now_ms: self.world.now_ms() };
-        let verdict = self.world.oracle.borrow().judge(id, &whole);
+        let verdict = self.world.oracle.borrow_mut().judge(id, &whole);
         self.world.check(verdict);
         self.world.note(format!(
             "judged {} {}: {start} to {end}, {} records",
@@ -361,6 +317,7 @@ impl Driver {
     fn count(&self) {
         let bites = self.world.disk.bites();
         let mut report = self.world.report.borrow_mut();
+        (report.lost, report.oldest_lost_ms) = self.world.oracle.borrow().lost();
         report.bites = bites.power_cuts + bites.failed_calls + bites.refused_for_space + bites.damage_read;
     }
 }

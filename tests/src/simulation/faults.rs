@@ -3,6 +3,7 @@
 use millstream_log::{Clock, PowerCut};
 
 use super::chance::Chance;
+use super::rot;
 use super::world::World;
 
 /// A bug to plant: a proof that finds nothing in the broker must find this.
@@ -48,8 +49,7 @@ impl Faults {
                 disk.fail_power_at(disk.changes() + soon);
                 self.end = Some(match chance.below(3) {
                     0 => End::Kill,
-                    1 => End::PowerCut(PowerCut::LosesUnsynced),
-                    _ => End::PowerCut(PowerCut::KeepsSome { seed: chance.next() }),
+                    _ => End::PowerCut(some_cut(chance)),
                 });
                 world.note(format!("power fails after {soon} changes: {:?}", self.end));
             }
@@ -63,16 +63,34 @@ impl Faults {
                 world.note("the disk is full soon".to_owned());
             }
             15 | 16 => jump(world, chance),
+            17 if world.rots() => rot::harm(world, chance),
+            18 => rot::evict(world, chance),
             _ => {}
         }
         None
     }
 
+    /// The power fails in the middle of one of the next changes.
+    pub(super) fn cut_power_soon(&mut self, world: &World, chance: &mut Chance) {
+        if self.end.is_none() && world.broker.borrow().is_some() {
+            let changes = chance.below(40);
+            world.disk.fail_power_at(world.disk.changes() + changes);
+            self.end = Some(End::PowerCut(some_cut(chance)));
+            world.note(format!("power fails after {changes} changes: {:?}", self.end));
+        }
+    }
+
+    /// While the broker is down, somebody spoils a file that is not needed.
+    pub(super) fn garble(&self, world: &World, chance: &mut Chance) {
+        if !world.rots() {
+            rot::garble(world, chance);
+        }
+    }
+
     fn end(&self, world: &World, chance: &mut Chance) -> End {
         let end = match chance.below(5) {
             0 => End::Shutdown,
-            1 => End::PowerCut(PowerCut::LosesUnsynced),
-            2 | 3 => End::PowerCut(PowerCut::KeepsSome { seed: chance.next() }),
+            1..=3 => End::PowerCut(some_cut(chance)),
             _ => End::Kill,
         };
         world.note(format!("{end:?}"));
@@ -90,7 +108,7 @@ impl Faults {
         if failed > self.failed_calls {
             self.failed_calls = failed;
             world.note("a call to the disk failed".to_owned());
-            world.oracle.borrow_mut().disk_failed();
+            world.oracle.borrow_mut().disk_failed(world.now_ms());
         }
         if world.disk.is_off() { self.end.take() } else { None }
     }
@@ -106,6 +124,13 @@ impl Faults {
     /// The process ended, and with it what was to come.
     pub(super) fn process_ended(&mut self) {
         self.end = None;
+    }
+}
+
+fn some_cut(chance: &mut Chance) -> PowerCut {
+    match chance.one_in(3) {
+        true => PowerCut::LosesUnsynced,
+        false => PowerCut::KeepsSome { seed: chance.next() },
     }
 }
 

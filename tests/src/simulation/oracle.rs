@@ -21,6 +21,8 @@ pub struct Policy {
     pub retention_ms: Option<i64>,
     /// `acks=all` means on the disk.
     pub is_durable: bool,
+    /// A record is on the disk after twice this at the latest.
+    pub flush_ms: Option<i64>,
 }
 
 /// One partition of one topic: a topic that was created anew is another.
@@ -63,6 +65,12 @@ struct Held {
     is_doubtful: bool,
     /// The leader epoch of its batch, or one that was not later.
     epoch: i32,
+    /// When it was acknowledged, if it was, and when it became doubtful first.
+    acked_at_ms: Option<i64>,
+    doubted_at_ms: i64,
+    /// How many losses there had been when it was seen last, and with the one that made it doubtful.
+    seen_in: u64,
+    doubted_in: u64,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +118,11 @@ pub struct Oracle {
     in_trouble: bool,
     /// Times that something may have been lost.
     losses: u64,
+    /// Acknowledged records that a power cut has lost, and the greatest age.
+    lost: u64,
+    oldest_lost_ms: u64,
+    /// A disk has failed: losses are no longer those of power cuts alone.
+    disk_has_failed: bool,
 }
 
 type Verdict = Result<(), String>;
@@ -167,34 +180,61 @@ impl Oracle {
     }
 
     /// The power failed: what was only written may be gone.
-    pub(super) fn power_cut(&mut self) {
+    pub(super) fn power_cut(&mut self, now_ms: i64) {
         self.losses += 1;
+        let losses = self.losses;
         for partition in self.partitions.values_mut() {
             for (_, held) in partition.held.range_mut(partition.durable_to..) {
-                held.is_doubtful = true;
+                if !std::mem::replace(&mut held.is_doubtful, true) {
+                    (held.doubted_at_ms, held.doubted_in) = (now_ms, losses);
+                }
             }
         }
     }
 
+    /// How many acknowledged records power cuts have lost, and how old the oldest of them was.
+    pub(super) fn lost(&self) -> (u64, u64) {
+        (self.lost, self.oldest_lost_ms)
+    }
+
+    /// Records are gone that power cuts may take: only young ones, where a topic says so.
+    fn note_lost(&mut self, id: PartitionId, gone: &[Held]) -> Verdict {
+        let flush_ms = self.policies[&id.topic].flush_ms;
+        for held in gone {
+            let Some(acked_at_ms) = held.acked_at_ms else { continue };
+            let age_ms = held.doubted_at_ms - acked_at_ms;
+            self.lost += 1;
+            self.oldest_lost_ms = self.oldest_lost_ms.max(u64::try_from(age_ms).unwrap_or(0));
+            if flush_ms.is_some_and(|flush_ms| age_ms >= 2 * flush_ms) && !self.disk_has_failed {
+                return Err(format!(
+                    "record {} of {id:?} was acknowledged {age_ms} ms before the power failed, and is lost",
+                    held.number
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// A call to the disk failed: what was only written may be gone once the log is opened again.
-    pub(super) fn disk_failed(&mut self) {
-        self.power_cut();
+    pub(super) fn disk_failed(&mut self, now_ms: i64) {
+        self.power_cut(now_ms);
         self.in_trouble = true;
+        self.disk_has_failed = true;
     }
 
     /// The broker has started over a disk that works.
-    pub(super) fn restarted(&mut self) {
+    pub(super) fn restarted(&mut self, now_ms: i64) {
         if std::mem::take(&mut self.in_trouble) {
-            self.power_cut();
+            self.power_cut(now_ms);
         }
     }
 
     /// A record was acknowledged. `is_late`: something may have been lost since it was asked for.
-    pub(super) fn acked(&mut self, placed: Placed, level: Level, is_late: bool) -> Verdict {
+    pub(super) fn acked(&mut self, placed: Placed, level: Level, is_late: bool, now_ms: i64) -> Verdict {
         let Placed { number, offset } = placed;
-        let known = self.known.get(&number).expect("what is acknowledged was sent");
+        let id = self.known.get(&number).expect("what is acknowledged was sent").partition;
         let in_trouble = self.in_trouble;
-        let partition = self.partitions.entry(known.partition).or_default();
+        let partition = self.partitions.entry(id).or_default();
         let is_doubtful = level == Level::Written && (is_late || in_trouble);
         if offset < partition.trim_asked && !partition.held.contains_key(&offset) {
             // Appended, and deleted before the answer arrived.
@@ -210,15 +250,21 @@ impl Oracle {
                     held.number
                 ));
             }
-            partition.lose_from(offset);
+            let gone = partition.lose_from(offset);
+            self.note_lost(id, &gone)?;
         }
+        let partition = self.partitions.entry(id).or_default();
         let epoch = if is_late { -1 } else { partition.epoch };
-        partition.place(placed, Held { number, is_doubtful, epoch })?;
+        let (seen_in, doubted_in) = (self.losses, self.losses);
+        let acked_at_ms = Some(now_ms);
+        let held =
+            Held { number, is_doubtful, epoch, acked_at_ms, doubted_at_ms: now_ms, seen_in, doubted_in };
+        let gone = partition.place(placed, held)?;
         if level == Level::Durable {
             // What is doubtful below stays so: another record may be there.
             partition.durable_to = partition.durable_to.max(offset + 1);
         }
-        Ok(())
+        self.note_lost(id, &gone)
     }
 
     /// A record was read in a batch of this epoch.
@@ -243,16 +289,40 @@ impl Oracle {
                     held.number, held.epoch
                 ));
             }
-            Some(_) => partition.lose_from(offset),
+            Some(_) => {
+                let gone = partition.lose_from(offset);
+                self.note_lost(from, &gone)?;
+            }
             None => {}
         }
+        let partition = self.partitions.entry(from).or_default();
         partition.epoch = partition.epoch.max(epoch);
-        partition.place(placed, Held { number, is_doubtful: in_trouble, epoch })
+        let acked_at_ms = partition.held.get(&offset).and_then(|held| held.acked_at_ms);
+        let (seen_in, doubted_in) = (self.losses, self.losses);
+        let held = Held {
+            number,
+            is_doubtful: in_trouble,
+            epoch,
+            acked_at_ms,
+            doubted_at_ms: 0,
+            seen_in,
+            doubted_in,
+        };
+        let gone = partition.place(placed, held)?;
+        self.note_lost(from, &gone)
     }
 
     /// Judges what is left of a partition in the end, when nothing is in doubt any more.
-    pub(super) fn judge(&self, id: PartitionId, whole: &Whole<'_>) -> Verdict {
-        let Some(partition) = self.partitions.get(&id) else { return Ok(()) };
+    pub(super) fn judge(&mut self, id: PartitionId, whole: &Whole<'_>) -> Verdict {
+        let gone = self.judge_places(id, whole)?;
+        self.note_lost(id, &gone)?;
+        self.judge_order(whole.records)
+    }
+
+    /// Judges where everything is, and tells what a power cut has taken.
+    fn judge_places(&self, id: PartitionId, whole: &Whole<'_>) -> Result<Vec<Held>, String> {
+        let mut gone = Vec::new();
+        let Some(partition) = self.partitions.get(&id) else { return Ok(gone) };
         let policy = self.policies[&id.topic];
         let found: BTreeMap<i64, u64> =
             whole.records.iter().map(|placed| (placed.offset, placed.number)).collect();
@@ -279,6 +349,13 @@ impl Oracle {
                 || (*offset < whole.bounds.start && (*offset < partition.trim_asked || is_old))
                 || is_superseded
                 || partition.rotten.iter().any(|rotten| rotten.contains(offset));
+            if held.is_doubtful
+                && !is_superseded
+                && found.get(offset) != Some(&held.number)
+                && *offset >= whole.bounds.start
+            {
+                gone.push(*held);
+            }
             if !excused && found.get(offset) != Some(&held.number) {
                 let instead = found.get(offset);
                 return Err(format!(
@@ -287,7 +364,7 @@ impl Oracle {
                 ));
             }
         }
-        self.judge_order(whole.records)
+        Ok(gone)
     }
 
     /// Where the newest record of each key is.
@@ -321,34 +398,42 @@ impl Oracle {
 }
 
 impl Partition {
-    fn place(&mut self, placed: Placed, held: Held) -> Verdict {
+    /// Puts a record in its place and tells what is gone because of that.
+    fn place(&mut self, placed: Placed, held: Held) -> Result<Vec<Held>, String> {
         let Placed { number, offset } = placed;
+        let mut gone = Vec::new();
         if let Some(before) = self.places.insert(number, offset).filter(|before| *before != offset) {
             let elsewhere = self.held.get(&before).filter(|held| held.number == number);
             if elsewhere.is_some_and(|held| !held.is_doubtful) {
                 return Err(format!("record {number} is at offset {before} and at offset {offset}"));
             }
             if elsewhere.is_some() {
-                self.lose_from(before);
+                gone = self.lose_from(before);
+                // It was lost there, and sent again.
+                gone.retain(|held| held.number != number);
                 self.places.insert(number, offset);
             }
         }
         self.held.insert(offset, held);
-        Ok(())
+        Ok(gone)
     }
 
-    /// What was doubtful from this offset on is gone: a log loses its end, never its middle.
-    fn lose_from(&mut self, offset: i64) {
+    /// What is here is gone, and with it what followed when it was lost: a log loses its end, never its middle. What
+    /// came later may be there.
+    fn lose_from(&mut self, offset: i64) -> Vec<Held> {
+        let doubted_in = self.held.get(&offset).map_or(0, |held| held.doubted_in);
+        let is_gone = |held: &Held| held.is_doubtful && held.seen_in < doubted_in;
         let gone: Vec<i64> = self
             .held
             .range(offset..)
-            .filter(|(_, held)| held.is_doubtful)
-            .map(|(offset, _)| *offset)
+            .filter(|(at, held)| **at == offset || is_gone(held))
+            .map(|(at, _)| *at)
             .collect();
-        for offset in gone {
-            if let Some(held) = self.held.remove(&offset) {
-                self.places.remove(&held.number);
-            }
+        let gone = gone.into_iter().filter_map(|at| self.held.remove(&at));
+        let gone: Vec<Held> = gone.collect();
+        for held in &gone {
+            self.places.remove(&held.number);
         }
+        gone
     }
 }

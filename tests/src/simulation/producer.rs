@@ -112,7 +112,10 @@ impl Producer {
     /// Sends what there is and takes the answers.
     async fn turn(&mut self, connected: &mut Connected) -> Result<(), Lost> {
         let topic = self.world.topics.borrow()[self.style.topic].clone();
-        let Some(id) = topic.id else { return Ok(()) };
+        let Some(id) = topic.id else {
+            self.give_up();
+            return Ok(());
+        };
         if self.topic != Some(id) {
             self.give_up();
             self.topic = Some(id);
@@ -236,7 +239,7 @@ impl Producer {
         self.world.note(format!("acked {base} {:?}", pending.records[0].number));
         for (at, sent) in pending.records.iter().enumerate() {
             let placed = Placed { number: sent.number, offset: base + at as i64 };
-            let verdict = oracle.acked(placed, level, is_late);
+            let verdict = oracle.acked(placed, level, is_late, self.world.now_ms());
             self.world.check(verdict);
         }
         self.world.report.borrow_mut().acked += pending.records.len() as u64;

@@ -124,6 +124,12 @@ impl World {
         START_MS + self.now_ms()
     }
 
+    /// Data rots in one half of the runs, and files that are not needed are spoilt in the other: both at once in
+    /// one log is more than is promised.
+    pub(super) fn rots(&self) -> bool {
+        self.plan.seed.is_multiple_of(2)
+    }
+
     pub(super) fn fresh_number(&self) -> u64 {
         let number = self.next_number.get();
         self.next_number.set(number + 1);
