@@ -99,11 +99,14 @@ impl Log {
         report: &mut ScrubReport,
     ) -> Result<Offset, WalkError> {
         let epochs = self.epochs.get();
+        // Before anything is read, which brings it in.
+        let around = segment.probable_position(offsets.start);
+        let left = segment.extent().bytes.saturating_sub(around).min(PIECE_BYTES);
+        let was_resident = segment.file()?.is_resident(around, usize::try_from(left).unwrap_or(usize::MAX));
         let mut proving = segment.proven_from(offsets.start, &epochs, PROVE_AHEAD_MIN)?;
         let start = proving.at();
         let bytes = PIECE_BYTES.min(segment.extent().bytes.saturating_sub(start));
         pace.wait_for(bytes);
-        let was_resident = segment.file()?.is_resident(start, usize::try_from(bytes).unwrap_or(usize::MAX));
         let mut next = offsets.start;
         while proving.at() < start + bytes && next < offsets.end {
             match proving.piece()? {
@@ -119,7 +122,7 @@ impl Log {
         drop(proving);
         report.bytes += end - start;
         if !was_resident {
-            segment.file()?.forget(start..end)?;
+            segment.file()?.forget(around.min(start)..end + PROVE_AHEAD_MIN as u64)?;
         }
         // Compaction may have left nothing up to the end.
         Ok(if end >= segment.extent().bytes { segment.extent().end.max(next) } else { next })

@@ -447,6 +447,13 @@ impl Segment {
         Ok(found)
     }
 
+    /// About where `offset` lies, without looking at the log.
+    pub(crate) fn probable_position(&self, offset: Offset) -> u64 {
+        let around = self.index.around(self, offset, Patience::Waits);
+        let entry = around.ok().and_then(|around| around.at_or_below);
+        entry.map_or(0, |entry| u64::from(entry.position).min(self.extent().bytes))
+    }
+
     /// Remembers damage, and says so the first time.
     pub(crate) fn note_damage(&self, damage: &Damage) {
         if self.trust.note_damage(damage) != News::First {

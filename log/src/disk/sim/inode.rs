@@ -183,6 +183,9 @@ impl Inode {
 
     /// Drops from memory what it holds of a range.
     pub(super) fn forget(&mut self, range: &Range<u64>) {
+        if let Some(pages) = &mut self.resident {
+            pages.retain(|page| !pages_of(range).contains(page));
+        }
         let (end, stored) = (self.stored.len(), &self.stored);
         let at = |position: u64| usize::try_from(position).map_or(end, |at| at.min(end));
         if let Some(remembered) = &mut self.remembered

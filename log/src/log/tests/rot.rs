@@ -354,9 +354,11 @@ fn a_scrub_finds_what_nobody_asked_for_and_leaves_memory_as_it_was() {
     assert_eq!(found, log.quarantined());
     let [damaged] = &found[..] else { panic!("one range: {found:?}") };
     assert_eq!(damaged.offsets.start.get()..damaged.offsets.end.get(), batches[4].offsets);
-    let whole =
-        log.read(ReadFrom { offset: Offset::default(), max_bytes: 1, first_batch: FirstBatch::Whole });
-    assert!(whole.unwrap().bytes > 0);
+    let at =
+        |offset: i64| ReadFrom { offset: Offset::new(offset), max_bytes: 1, first_batch: FirstBatch::Whole };
+    assert!(log.try_read(at(0)).unwrap().is_none(), "it was not in memory, and is not now");
+    let other = batches.iter().find(|batch| batch.file != batches[4].file).unwrap();
+    assert!(log.try_read(at(other.offsets.start)).unwrap().is_some(), "it was, and is verified now");
 }
 
 #[test]
@@ -416,7 +418,7 @@ fn a_sector_that_the_device_cannot_read_costs_the_batches_of_its_page_until_it_c
     for at in 0..300 {
         match fetch(&log, at) {
             Ok(bytes) => {
-                assert_eq!((BatchView::parse(&bytes).unwrap().base_offset(), is_hit(at)), (at, false))
+                assert_eq!((BatchView::parse(&bytes).unwrap().base_offset(), is_hit(at)), (at, false));
             }
             Err(ReadError::Io(error)) => {
                 assert!(is_hit(at), "{at}: {error}");
