@@ -13,6 +13,7 @@ mod disk_full;
 mod failing;
 mod fsync;
 mod kill;
+mod kill_cleaned;
 mod recovery;
 mod reopen;
 mod simulated;
@@ -30,6 +31,8 @@ pub enum Proof {
     Checker,
     /// SIGKILL under load: nothing acknowledged is lost, doubled or moved
     Kill,
+    /// SIGKILL while old records are removed: the last of each key is there, and what size retention leaves is whole
+    KillCleaned,
     /// Every k-th fdatasync fails: what it carried is not acknowledged, and the partition comes back
     Fsync,
     /// A failed write or sync closes a partition; it comes back without a restart
@@ -117,6 +120,7 @@ impl Proof {
         Self::Relaxed,
         Self::Simulate,
         Self::Kill,
+        Self::KillCleaned,
         Self::Fsync,
         Self::Reopen,
         Self::DiskFull,
@@ -129,6 +133,7 @@ impl Proof {
         match self {
             Self::Checker => "checker",
             Self::Kill => "kill",
+            Self::KillCleaned => "kill-cleaned",
             Self::Fsync => "fsync",
             Self::Reopen => "reopen",
             Self::DiskFull => "disk-full",
@@ -153,6 +158,7 @@ impl Proof {
         let proven = match self {
             Self::Checker => checker::run(options),
             Self::Kill => kill::run(options),
+            Self::KillCleaned => kill_cleaned::run(options),
             Self::Fsync => fsync::run(options),
             Self::Reopen => reopen::run(options),
             Self::DiskFull => disk_full::run(options),

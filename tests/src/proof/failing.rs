@@ -174,6 +174,7 @@ fn write(
                         bail!("a closed partition cannot be read: {}", fetched.code.name());
                     }
                 }
+                pause(Duration::from_millis(1));
             }
             // Partitions are recovered after the listener is open.
             ErrorCode::NotLeaderOrFollower => pause(Duration::from_millis(2)),

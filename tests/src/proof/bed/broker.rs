@@ -60,6 +60,11 @@ impl Setup {
         self.address
     }
 
+    /// Where the broker keeps everything.
+    pub(in crate::proof) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// A file beside the data.
     pub(in crate::proof) fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -127,6 +132,11 @@ fn pid_in(line: &str) -> Result<Pid> {
 impl Broker {
     /// SIGKILL: it has no say. Answers when it was sent.
     pub(in crate::proof) fn kill(mut self) -> Result<Instant> {
+        self.kill_now()
+    }
+
+    /// The same where the place of this broker is to be taken by the next.
+    pub(in crate::proof) fn kill_now(&mut self) -> Result<Instant> {
         let at = Instant::now();
         kill_process(self.pid, Signal::KILL)?;
         self.child.wait()?;

@@ -13,6 +13,8 @@ use crate::proof::bed::wire::{Target, Wire, batch};
 use crate::proof::{Failure, Options};
 
 const MEBIBYTE: u64 = 1 << 20;
+/// What is never given back of the large disks, so that the rest is soon full.
+const FILLER_BYTES: u64 = 22 * MEBIBYTE;
 /// What the ballast takes.
 const BALLAST_BYTES: u64 = 10 * MEBIBYTE;
 
@@ -36,8 +38,8 @@ impl Scarcity {
         match self {
             Self::Ext4 => "a full ext4 of 48 MiB",
             Self::LowWater => "ext4 of 48 MiB at its low-water mark",
-            Self::Tmpfs => "a full tmpfs of 32 MiB",
-            Self::FileSize => "RLIMIT_FSIZE of 4 MiB",
+            Self::Tmpfs => "a full tmpfs of 20 MiB",
+            Self::FileSize => "RLIMIT_FSIZE of 2 MiB",
         }
     }
 }
@@ -80,7 +82,7 @@ impl Room {
                     "-t".as_ref(),
                     "tmpfs".as_ref(),
                     "-o".as_ref(),
-                    "size=32m".as_ref(),
+                    "size=20m".as_ref(),
                     "tmpfs".as_ref(),
                     &mount,
                 ],
@@ -89,7 +91,8 @@ impl Room {
         let image = self.folder.path().join("image");
         File::create(&image)?.set_len(48 * MEBIBYTE)?;
         run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), "-m0".as_ref(), &image])?;
-        run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &mount])
+        run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &mount])?;
+        Ok(fs::write(mount.join("filler"), vec![0; FILLER_BYTES as usize])?)
     }
 
     /// Where the broker is to keep its data.
@@ -108,7 +111,7 @@ impl Room {
     /// What the broker is started under.
     pub(super) fn command(&self) -> &'static [&'static str] {
         match self.scarcity {
-            Scarcity::FileSize => &["prlimit", "--fsize=4194304", "--"],
+            Scarcity::FileSize => &["prlimit", "--fsize=2097152:unlimited", "--"],
             Scarcity::Ext4 | Scarcity::LowWater | Scarcity::Tmpfs => &[],
         }
     }
@@ -158,7 +161,7 @@ impl Room {
             Scarcity::LowWater => Ok(wire.delete_topic(topic)?),
             Scarcity::FileSize => {
                 let pid = broker.as_raw_nonzero().to_string();
-                run("prlimit", &["--pid".as_ref(), pid.as_ref(), "--fsize=unlimited".as_ref()])
+                run("prlimit", &["--pid".as_ref(), pid.as_ref(), "--fsize=unlimited:unlimited".as_ref()])
             }
         }
     }
