@@ -402,8 +402,6 @@ impl Log {
         writer.seal();
         match self.new_segment(base) {
             Ok(segment) => {
-                // A clock that went back for a while must not make what is appended now look old once it is right again.
-                segment.note_appended_by(writer.active.past().appended_ms);
                 self.unsynced.lock().made_in.push(self.dir.to_path_buf());
                 writer.active = Arc::new(segment);
                 writer.active_since_ms = NO_TIMESTAMP;
