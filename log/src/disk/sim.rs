@@ -26,9 +26,6 @@ mod file;
 mod inode;
 mod names;
 
-#[cfg(test)]
-mod tests;
-
 use dice::Dice;
 use file::SimFile;
 pub use inode::Damage;
@@ -488,3 +485,6 @@ fn counts_down(nth: &mut Option<u64>, bites: &mut Bites) -> bool {
         None => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
