@@ -34,6 +34,7 @@ mod serving;
 mod times;
 mod trust;
 mod walk;
+mod watched;
 mod window;
 
 pub(crate) use index::{IndexMark, OFFSET_ENTRY_BYTES, SegmentIndex, TimeMark};
@@ -46,6 +47,7 @@ pub(crate) use serving::{PROVE_AHEAD, PROVE_AHEAD_MIN, Slice, Wanted};
 pub use times::TimestampedOffset;
 use trust::Trust;
 pub(crate) use walk::{HeaderWalk, WalkError};
+use watched::Watched;
 pub(crate) use window::Source;
 
 /// No segment is larger: positions are 31 bits in the index.
@@ -118,7 +120,7 @@ pub(crate) struct Segment {
     recent: OnceLock<Box<Recent>>,
     index: SegmentIndex,
     /// Which bytes were verified and which are damaged.
-    trust: Trust,
+    trust: Arc<Trust>,
     /// No batch will follow.
     is_sealed: AtomicBool,
     /// Position from which on batches were appended a moment ago.
@@ -157,7 +159,7 @@ impl Segment {
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
             index,
-            trust: Trust::default(),
+            trust: Arc::default(),
             is_sealed: AtomicBool::new(false),
             hot_from: AtomicU64::new(0),
             is_compacted: Past::NONE.is_compacted,
@@ -221,6 +223,7 @@ impl Segment {
             return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&self.path(FileKind::Log), IfMissing::Fail)?;
+        let file: Arc<dyn DiskFile> = Arc::new(Watched { file, trust: Arc::clone(&self.trust) });
         // Somebody else may have opened it meanwhile; theirs may have been written to already.
         Ok(Arc::clone(self.file.lock().get_or_insert(file)))
     }
