@@ -29,7 +29,7 @@ mod scan;
 mod swaps;
 
 use scan::{Bound, FoundRun};
-pub(crate) use swaps::{Intent, IntentError, lower_gaps, note_gaps};
+pub(crate) use swaps::{Intent, lower_gaps, note_gaps};
 
 /// How much is copied to a side file at a time.
 const COPY_BYTES: usize = 256 * 1024;

@@ -219,10 +219,21 @@ pub(crate) const UNFINISHED: &str = "snapshot-unfinished";
 /// Larger files are not ours: it is what the most producers and segments come to, and some.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
-/// Removes all snapshots but the one of this durable point, durably: they describe segments that are no more.
-pub(crate) fn remove_others(disk: &dyn Disk, dir: &Path, durable: Offset) -> io::Result<()> {
-    for base in offsets_of(disk, dir)?.into_iter().filter(|offset| *offset != durable) {
-        remove(disk, dir, base)?;
+/// Removes snapshots up to `durable`, durably, but for `keep`: they describe segments that are no more.
+pub(crate) fn remove_until(
+    disk: &dyn Disk,
+    dir: &Path,
+    durable: Offset,
+    keep: Option<Offset>,
+) -> io::Result<()> {
+    let wrong =
+        offsets_of(disk, dir)?.into_iter().filter(|offset| *offset <= durable && Some(*offset) != keep);
+    for base in wrong {
+        match remove(disk, dir, base) {
+            // Whoever writes the next one removes old ones, too.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     disk.sync_dir(dir)
 }

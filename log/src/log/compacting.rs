@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use super::compaction::{
     Cleaned, CompactLimits, CompactProgress, Compacted, CompactionFacts, Demand, Dirtiness, Member, Meter,
-    Run, RunStart, Stop, cleaned_path, group,
+    Run, RunStart, Stop, group,
 };
 use super::{CompactError, FlushError, Log};
 use crate::clock::Pace;
 use crate::ids::{Offset, ProducerId};
 use crate::partition::EpochHistory;
-use crate::recovery::{Intent, IntentError, note_gaps};
+use crate::recovery::{Intent, note_gaps};
 use crate::segment::{Extent, HeaderWalk, Past, Segment};
 use crate::segment_list::Based;
 use crate::snapshot::{self, Safety, SegmentRecord};
@@ -162,7 +162,7 @@ impl Log {
             self.save(&snapshot, Safety::Synced)?;
         }
         let now_ms = self.clock.now_ms();
-        let Cleanable { segments, dirty, .. } = self.cleanable(now_ms);
+        let Cleanable { mut segments, dirty, .. } = self.cleanable(now_ms);
         let dirty_at = segments.partition_point(|segment| segment.extent().end <= dirty.start);
         let bytes = |segments: &[Arc<Segment>]| segments.iter().map(|one| one.extent().bytes).sum::<u64>();
         let mut watch_while_open = |progress| match self.tail.is_closed() {
@@ -183,10 +183,12 @@ impl Log {
         note_gaps(&*self.disk, &self.dir, dirty.end)
             .map_err(|error| self.compaction_io("note how far to compact", error))?;
         let end = run.learn(&segments[dirty_at..]).map_err(|stop| self.explain_stop(stop))?;
-        let count = segments.partition_point(|segment| segment.base() < end);
-        let members: Vec<Member> = segments[..count].iter().map(|segment| member(segment)).collect();
+        segments.truncate(segments.partition_point(|segment| segment.base() < end));
+        let members: Vec<Member> = segments.iter().map(|segment| member(segment)).collect();
         for range in group(&members, &self.config) {
-            self.compact_group(&mut run, &segments[range])?;
+            // What was replaced takes room for as long as somebody holds it.
+            let group: Vec<_> = segments.drain(..range.len()).collect();
+            self.compact_group(&mut run, &group)?;
         }
         let cleaned_to = run.mended.map_or(end, |mended| mended.min(end));
         let is_news = cleaned_to != dirty.start || !run.done.damaged.is_empty();
@@ -264,27 +266,61 @@ impl Log {
 
     /// Puts a new segment in the place of a group.
     fn swap(&self, cleaned: Cleaned, group: &[Arc<Segment>]) -> Result<(), CompactError> {
+        let intent = intent_to_put(&cleaned, group);
+        let prepared = intent.prepare(&*self.disk, &self.dir);
         // Who flushes looks at what is not durable yet, and nothing of that is replaced.
         let saving = self.saving.lock();
-        let began = self.begin_swap(&cleaned, group);
-        let intent = match began {
-            Ok(intent) => intent,
-            Err(error) => {
-                if self.takes_writes().is_ok() {
-                    group.iter().for_each(|segment| segment.let_go_of_files());
-                    // Without an intent it is nothing, and the next start removes it if this does not.
-                    let _ = self.disk.remove_file(&cleaned_path(&self.dir, cleaned.base));
-                }
-                return Err(error);
-            }
+        let begun = match prepared {
+            Ok(()) => self.begin_swap(&intent, group),
+            Err(error) => Err(self.compaction_io("write an intent in", error)),
         };
-        if let Err(error) = intent.carry_out(&*self.disk, &self.dir) {
+        if let Err(error) = begun {
+            if self.takes_writes().is_ok() {
+                group.iter().for_each(|segment| segment.let_go_of_files());
+                // Without an intent it is nothing, and the next start removes it if this does not.
+                let _ = intent.give_up(&*self.disk, &self.dir);
+            }
+            return Err(error);
+        }
+        if let Err(error) = intent.take_name(&*self.disk, &self.dir) {
             return Err(self.swap_failed(&error));
         }
-        let Extent { end, .. } = last_of(group).extent();
-        let extent = Extent { end, bytes: cleaned.bytes };
+        self.list_in_place_of(group, cleaned, intent.segment.past);
+        let snapshot = self.synced_snapshot()?;
+        let saved = self.save(&snapshot, Safety::Synced);
+        // On a full disk the log does without a snapshot, which could only be wrong, until there is room for one.
+        let (keep, saving) = match &saved {
+            Ok(()) => (Some(snapshot.durable()), None),
+            Err(_) => {
+                self.durability.lock().forget_saved();
+                (None, Some(saving))
+            }
+        };
+        let tidied = intent.remove_replaced(&*self.disk, &self.dir).and_then(|()| {
+            snapshot::remove_until(&*self.disk, &self.dir, snapshot.durable(), keep)?;
+            intent.remove(&*self.disk, &self.dir)
+        });
+        drop(saving);
+        tidied.map_err(|error| self.swap_failed(&error))
+    }
+
+    fn begin_swap(&self, intent: &Intent, group: &[Arc<Segment>]) -> Result<(), CompactError> {
+        self.takes_writes()?;
+        if position_of(&self.segments.all(), group).is_none() {
+            return Err(CompactError::Overtaken);
+        }
+        for segment in group {
+            // Readers may still hold it, and its names will be those of another.
+            segment.hold_files().map_err(|error| self.compaction_io("open a segment in", error))?;
+        }
+        intent.publish(&*self.disk, &self.dir).map_err(|error| self.swap_failed(&error))
+    }
+
+    /// Readers find the new segment from here on.
+    fn list_in_place_of(&self, group: &[Arc<Segment>], cleaned: Cleaned, past: Past) {
+        let extent = Extent { end: last_of(group).extent().end, bytes: cleaned.bytes };
         let new = Segment::existing(&self.disk, &self.dir, cleaned.base, extent, cleaned.index);
-        let new = Arc::new(new.with(intent.segment.past));
+        let new = Arc::new(new.with(past));
         {
             let _writer = self.writer.lock();
             let all = self.segments.all();
@@ -295,44 +331,6 @@ impl Log {
             self.segments.replace(next);
         }
         self.open_files.forget(group);
-        // From here on the log is right whatever happens: a snapshot that cannot be written leaves the intent,
-        // which the next start needs.
-        let snapshot = self.synced_snapshot()?;
-        self.save(&snapshot, Safety::Synced)?;
-        let tidied = snapshot::remove_others(&*self.disk, &self.dir, snapshot.durable())
-            .and_then(|()| intent.remove(&*self.disk, &self.dir));
-        drop(saving);
-        tidied.map_err(|error| self.compaction_io("remove what a compaction replaced in", error))
-    }
-
-    fn begin_swap(&self, cleaned: &Cleaned, group: &[Arc<Segment>]) -> Result<Intent, CompactError> {
-        self.takes_writes()?;
-        if position_of(&self.segments.all(), group).is_none() {
-            return Err(CompactError::Overtaken);
-        }
-        for segment in group {
-            // Readers may still hold it, and its names will be those of another.
-            segment.hold_files().map_err(|error| self.compaction_io("open a segment in", error))?;
-        }
-        let appended_ms = group.iter().map(|segment| segment.past().appended_ms).max();
-        let appended_ms = appended_ms.unwrap_or(Past::NONE.appended_ms);
-        let past = Past { is_compacted: true, is_left_out: false, appended_ms };
-        let intent = Intent {
-            segment: SegmentRecord {
-                base: cleaned.base,
-                bytes: cleaned.bytes,
-                past,
-                index: cleaned.index.mark(),
-            },
-            end: last_of(group).extent().end,
-            crc: cleaned.crc,
-            replaced: group.iter().map(|segment| segment.base()).collect(),
-        };
-        match intent.write(&*self.disk, &self.dir) {
-            Ok(()) => Ok(intent),
-            Err(IntentError::NotMade(error)) => Err(self.compaction_io("write an intent in", error)),
-            Err(IntentError::Unknown(error)) => Err(self.swap_failed(&error)),
-        }
     }
 
     /// Only the next open can tell which segments there are.
@@ -343,6 +341,20 @@ impl Log {
             Err(error) => error.into(),
             Ok(()) => FlushError::Closed.into(),
         }
+    }
+}
+
+/// What is going to be done with a new segment.
+fn intent_to_put(cleaned: &Cleaned, group: &[Arc<Segment>]) -> Intent {
+    let appended_ms = group.iter().map(|segment| segment.past().appended_ms).max();
+    let appended_ms = appended_ms.unwrap_or(Past::NONE.appended_ms);
+    let past = Past { is_compacted: true, is_left_out: false, appended_ms };
+    let index = cleaned.index.mark();
+    Intent {
+        segment: SegmentRecord { base: cleaned.base, bytes: cleaned.bytes, past, index },
+        end: last_of(group).extent().end,
+        crc: cleaned.crc,
+        replaced: group.iter().map(|segment| segment.base()).collect(),
     }
 }
 

@@ -78,6 +78,11 @@ impl Durability {
         }
     }
 
+    /// No snapshot describes the log.
+    pub(super) fn forget_saved(&mut self) {
+        self.saved = None;
+    }
+
     /// The log was cut at `end`.
     pub(super) fn cut(&mut self, end: Offset) {
         self.point = self.point.min(end);

@@ -101,21 +101,28 @@ impl Intent {
         is_whole.then_some(Self { segment, end, crc, replaced })
     }
 
-    /// Makes the intent durable.
-    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IntentError> {
-        let path = Self::path(dir, self.base());
-        let unfinished = path.with_extension(&UNFINISHED[1..]);
-        let prepare = || {
-            let file = disk.open(&unfinished, IfMissing::Create)?;
-            file.truncate(0)?;
-            file.write_at(&mut [IoSlice::new(&self.encode())], 0)?;
-            file.sync_data()
-        };
-        if let Err(error) = prepare() {
-            let _ = disk.remove_file(&unfinished);
-            return Err(IntentError::NotMade(error));
-        }
-        disk.rename(&unfinished, &path).and_then(|()| disk.sync_dir(dir)).map_err(IntentError::Unknown)
+    fn unfinished(&self, dir: &Path) -> PathBuf {
+        Self::path(dir, self.base()).with_extension(&UNFINISHED[1..])
+    }
+
+    /// Writes the intent under a name that means nothing yet.
+    pub(crate) fn prepare(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        let file = disk.open(&self.unfinished(dir), IfMissing::Create)?;
+        file.truncate(0)?;
+        file.write_at(&mut [IoSlice::new(&self.encode())], 0)?;
+        file.sync_data()
+    }
+
+    /// Makes the intent hold. After an error only the next start can tell whether it does.
+    pub(crate) fn publish(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk.rename(&self.unfinished(dir), &Self::path(dir, self.base()))?;
+        disk.sync_dir(dir)
+    }
+
+    /// It was not published, and will not be.
+    pub(crate) fn give_up(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        let unfinished = disk.remove_file(&self.unfinished(dir));
+        disk.remove_file(&cleaned_path(dir, self.base())).and(unfinished)
     }
 
     fn read(disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<Option<Self>> {
@@ -129,34 +136,30 @@ impl Intent {
         Ok(Self::decode(&held[..read]).filter(|intent| intent.base() == base))
     }
 
-    /// Gives the new segment its name, then removes what it replaces: in this order on disk, so that there is
-    /// always a whole copy. Doing it again does no harm.
-    pub(crate) fn carry_out(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    /// Gives the new segment its name, durably; what it replaces is still there, so that there is always a whole
+    /// copy. The indexes under that name are none of it.
+    pub(crate) fn take_name(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         let target = dir.join(FileName { base: self.base(), kind: FileKind::Log }.to_string());
         disk.rename(&cleaned_path(dir, self.base()), &target)?;
-        disk.sync_dir(dir)?;
-        self.remove_replaced(disk, dir)
+        remove_files(disk, dir, self.base(), &[FileKind::Index, FileKind::TimeIndex])?;
+        disk.sync_dir(dir)
     }
 
-    fn remove_replaced(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        for base in &self.replaced {
-            for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
-                if *base == self.base() && kind == FileKind::Log {
-                    continue;
-                }
-                match disk.remove_file(&dir.join(FileName { base: *base, kind }.to_string())) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
+    /// Removes what the new segment replaces. Doing it again does no harm.
+    pub(crate) fn remove_replaced(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        for base in self.replaced.iter().filter(|base| **base != self.base()) {
+            remove_files(disk, dir, *base, &[FileKind::Index, FileKind::TimeIndex, FileKind::Log])?;
         }
         disk.sync_dir(dir)
     }
 
     /// Nothing on disk needs the intent any more.
     pub(crate) fn remove(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        disk.remove_file(&Self::path(dir, self.base()))?;
-        disk.sync_dir(dir)
+        match disk.remove_file(&Self::path(dir, self.base())) {
+            // A reopening of the log may have come to it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => disk.sync_dir(dir),
+        }
     }
 
     /// Whether this file is the new segment.
@@ -228,13 +231,14 @@ fn gaps_notes(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Offset>> {
     Ok(ours.filter(|name| name.kind == FileKind::Gaps).map(|name| name.base).collect())
 }
 
-/// Why an intent is not known to be on disk.
-#[derive(Debug)]
-pub(crate) enum IntentError {
-    /// It is not, and never will be.
-    NotMade(io::Error),
-    /// It may be: only the next start can tell.
-    Unknown(io::Error),
+fn remove_files(disk: &dyn Disk, dir: &Path, base: Offset, kinds: &[FileKind]) -> io::Result<()> {
+    for kind in kinds {
+        match disk.remove_file(&dir.join(FileName { base, kind: *kind }.to_string())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether a name in a folder is left of a swap.
@@ -281,15 +285,17 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 
 fn finish(intent: &Intent, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let target = dir.join(FileName { base: intent.base(), kind: FileKind::Log }.to_string());
-    if intent.is_content_of(disk, &target)? {
-        intent.remove_replaced(disk, dir)?;
-    } else if intent.is_content_of(disk, &cleaned_path(dir, intent.base()))? {
-        intent.carry_out(disk, dir)?;
-    } else {
+    let has_its_name = intent.is_content_of(disk, &target)?;
+    if !has_its_name && intent.is_content_of(disk, &cleaned_path(dir, intent.base()))? {
+        intent.take_name(disk, dir)?;
+    } else if !has_its_name {
         // What it replaces is removed only after the new segment has its name for good: all of it is there.
         tracing::warn!(dir = %dir.display(), base = %intent.base(), "an interrupted compaction is undone");
         return intent.remove(disk, dir);
     }
+    // Unsynced names of before: the indexes may be those of what was replaced.
+    remove_files(disk, dir, intent.base(), &[FileKind::Index, FileKind::TimeIndex])?;
+    intent.remove_replaced(disk, dir)?;
     for durable in snapshot::offsets_of(disk, dir)? {
         // One that is damaged says nothing wrong; its name still tells the durable point.
         let Ok(Some(mut known)) = Snapshot::read(disk, dir, durable) else { continue };
