@@ -17,3 +17,8 @@ prove *proofs="all":
 soak *proofs="all":
     cargo build --locked --release -p millstream-ops -p millstream-tests
     for proof in {{ proofs }}; do target/release/millstream-proof --long $proof || exit; done
+
+# Hostile bytes for one of the targets in tests/fuzz, guided by coverage
+fuzz target seconds="60":
+    mkdir -p tests/fuzz/corpus/{{ target }} tests/fuzz/seeds/{{ target }}
+    cargo fuzz run -s none --fuzz-dir tests/fuzz {{ target }} tests/fuzz/corpus/{{ target }} tests/fuzz/seeds/{{ target }} -- -max_total_time={{ seconds }}

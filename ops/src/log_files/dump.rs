@@ -24,9 +24,6 @@ use crate::timestamp::Timestamp;
 /// The largest size to which one batch is unpacked for printing.
 pub(super) const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
 
-/// The batch attribute that a delete horizon is there.
-const DELETE_HORIZON_FLAG: i16 = 1 << 6;
-
 pub(super) fn run(args: &DumpArgs) -> anyhow::Result<Outcome> {
     let mut out = BufWriter::new(io::stdout().lock());
     let file = &args.file;
@@ -143,25 +140,19 @@ fn batch_as_line(located: &Located) -> String {
             line = format!("{line}  {word}");
         }
     }
-    if let Some(horizon) = delete_horizon(header) {
+    if let Some(horizon) = header.delete_horizon_ms() {
         line += &format!("  delete horizon {}", Timestamp(horizon).to_rfc3339());
     }
     line
 }
 
 fn times(header: &BatchHeader) -> String {
-    if delete_horizon(header).is_some() {
+    if header.delete_horizon_ms().is_some() {
         return format!("to {}", Timestamp(header.max_timestamp).to_rfc3339());
     }
     let time = |ms: i64| if ms < 0 { "no time".to_owned() } else { Timestamp(ms).to_rfc3339() };
     let [first, last] = [header.base_timestamp, header.max_timestamp].map(time);
     if first == last { first } else { format!("{first} to {last}") }
-}
-
-/// When compaction may drop the tombstones of a batch: then its base timestamp says that, and nothing else
-/// (KIP-534).
-fn delete_horizon(header: &BatchHeader) -> Option<i64> {
-    (header.attributes & DELETE_HORIZON_FLAG != 0).then_some(header.base_timestamp)
 }
 
 fn codec(header: &BatchHeader) -> String {
@@ -183,7 +174,7 @@ fn batch_as_json(located: &Located) -> Value {
         "producer_epoch": header.producer_epoch, "base_sequence": header.base_sequence,
         "transactional": header.is_transactional(), "control": header.is_control(),
         "last_sequence": (header.producer_id >= 0).then(|| header.last_sequence()),
-        "attributes": header.attributes, "delete_horizon": delete_horizon(header), "empty": header.record_count == 0,
+        "attributes": header.attributes, "delete_horizon": header.delete_horizon_ms(), "empty": header.record_count == 0,
     })
 }
 
