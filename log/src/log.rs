@@ -11,6 +11,7 @@
 //! Readers take none of the first three. Appends are answered under none of them, or under the first two.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
@@ -29,6 +30,7 @@ use crate::partition::SharedEpochs;
 use crate::recovery::{Recovered, Recovery, UnsyncedNames, recover};
 use crate::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::segment_list::SegmentList;
+use crate::snapshot::Safety;
 use crate::tail::{Offsets, Parked, Tail};
 
 mod compacting;
@@ -132,7 +134,7 @@ impl Log {
         let epochs = Arc::<SharedEpochs>::default();
         let state = WriterState { partition, active, active_since_ms, cleaned_to };
         let writer = Writer::new(state, Arc::clone(&epochs));
-        let OpenOptions { disk, clock, flusher, mut config, .. } = options;
+        let OpenOptions { disk, clock, flusher, mut config, leader_epoch: asked, .. } = options;
         unsynced.made_in.iter().for_each(|dir| flusher.forget(dir));
         config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let log = Arc::new(Self {
@@ -161,6 +163,9 @@ impl Log {
             room_timer: AtomicBool::new(false),
             batches: AtomicU64::new(0),
         });
+        if leader_epoch > asked {
+            log.keep_epoch();
+        }
         if report.scanned_bytes >= RESCAN_BYTES_MAX {
             // Off this thread, and after what somebody waits for: the next start should not read it again.
             log.request_checkpoint();
@@ -169,6 +174,18 @@ impl Log {
             log.set_timers();
         }
         Ok((log, report))
+    }
+
+    /// Makes durable an epoch that nobody but this log knows, before anything is written under it: a crash could
+    /// have it given again. Where that cannot be done the log can be read, and is reopened like one that failed.
+    fn keep_epoch(&self) {
+        let _saving = self.saving.lock();
+        let _flushing = self.flushing.lock();
+        if let Err(error) = self.save_now(Safety::Synced)
+            && !self.is_failed()
+        {
+            self.note_failure("keep the leader epoch of", &io::Error::other(error));
+        }
     }
 
     /// The bounds of the log now.

@@ -271,6 +271,26 @@ fn an_epoch_that_was_reached_by_reopening_is_not_given_again_after_a_crash() {
 }
 
 #[test]
+fn an_epoch_that_a_start_has_reached_alone_is_not_given_again_after_a_crash() {
+    let (mut rig, log, _) = failed_log();
+    reopened(&log);
+    drop(log);
+    rig.disk.kill();
+    // The node has counted its unclean end, and the log is ahead of it.
+    rig.epoch += 1;
+    let log = rig.open();
+    let (epoch, end) = (log.leader_epoch(), log.offsets().log_end);
+    assert!(epoch > LeaderEpoch::new(rig.epoch));
+    assert_eq!(written(&log, &[b"read by somebody, and lost"]), end.get());
+    drop(log);
+    rig.disk.power_cut(PowerCut::LosesUnsynced);
+    rig.epoch += 1;
+    let log = rig.open();
+    assert_eq!(log.offsets().log_end, end, "the power cut has bitten");
+    assert!(log.leader_epoch() > epoch, "{} again", log.leader_epoch());
+}
+
+#[test]
 fn readers_are_served_while_a_log_is_failed_and_after() {
     let (_rig, log, _) = failed_log();
     let seen = consume(&log, 0);
