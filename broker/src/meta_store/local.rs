@@ -346,7 +346,8 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     };
     let length = usize::try_from(file.bytes()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut bytes = vec![0; length];
-    let read = file.read_at(&mut bytes, 0)?;
+    // A sync that failed leaves memory showing what the device does not have, even to the next process.
+    let read = file.read_device_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(Some(bytes))
 }

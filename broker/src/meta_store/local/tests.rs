@@ -219,3 +219,23 @@ fn a_power_cut_after_a_kill_at_every_change_loses_nothing_that_was_acknowledged(
     no_acknowledged_change_is_lost(kill, |disk, _| disk.power_cut(PowerCut::LosesUnsynced));
     no_acknowledged_change_is_lost(kill, |disk, seed| disk.power_cut(PowerCut::KeepsSome { seed }));
 }
+
+#[test]
+fn what_a_failed_sync_has_lost_is_not_believed_by_the_next_process() {
+    let disk = SimDisk::new();
+    disk.create_dir(Path::new("/meta")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    let store = sim_store(&disk).unwrap();
+    store.put("a", value("1"), Expect::Absent).unwrap();
+    disk.fail_sync(0);
+    store.put("lost", value("2"), Expect::Absent).unwrap_err();
+    assert!(!disk.fault_is_pending());
+    drop(store);
+    disk.kill();
+    let store = sim_store(&disk).unwrap();
+    store.put("b", value("3"), Expect::Absent).unwrap();
+    drop(store);
+    disk.power_cut(PowerCut::LosesUnsynced);
+    let keys = sim_store(&disk).unwrap().list("").unwrap().into_iter().map(|(key, _)| key);
+    assert_eq!(keys.collect::<Vec<_>>(), ["a", "b"]);
+}
