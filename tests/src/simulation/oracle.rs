@@ -165,8 +165,11 @@ impl Oracle {
     }
 
     pub(super) fn is_rotten(&self, partition: PartitionId, offset: i64) -> bool {
-        let partition = self.partitions.get(&partition);
-        partition.is_some_and(|partition| partition.rotten.iter().any(|rotten| rotten.contains(&offset)))
+        let compacts = self.policies.get(&partition.topic).is_some_and(|policy| policy.compacts);
+        let Some(partition) = self.partitions.get(&partition) else { return false };
+        // Where compaction leaves gaps the next batch may be far behind the offset that is asked for.
+        let is_in = |rotten: &Range<i64>| rotten.contains(&offset) || (compacts && offset < rotten.end);
+        partition.rotten.iter().any(is_in)
     }
 
     pub(super) fn trim_asked(&mut self, partition: PartitionId, before: i64) {
