@@ -177,6 +177,7 @@ impl Log {
             limits,
             dirty: dirty.clone(),
             now_ms,
+            latest_ms: self.clock.latest_ms().max(now_ms),
             last_batches: self.last_batches(now_ms),
         };
         let mut run = Run::new(start, meter);

@@ -103,6 +103,8 @@ pub(crate) struct RunStart<'a> {
     pub(crate) limits: CompactLimits,
     pub(crate) dirty: std::ops::Range<Offset>,
     pub(crate) now_ms: i64,
+    /// The latest time that was ever seen: a clock that is behind must not let tombstones go early.
+    pub(crate) latest_ms: i64,
     pub(crate) last_batches: std::collections::HashMap<ProducerId, Offset>,
 }
 
@@ -117,12 +119,13 @@ pub(crate) struct Cleaned {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(start: RunStart<'a>, meter: Meter<'a>) -> Self {
-        let RunStart { disk, dir, config, limits, dirty, now_ms, last_batches } = start;
+        let RunStart { disk, dir, config, limits, dirty, now_ms, latest_ms, last_batches } = start;
         // No more records than offsets: the range may have fewer, never more.
         let offsets = u64::try_from(dirty.end.get() - dirty.start.get()).unwrap_or(0);
         let map = KeyMap::new(KeyMapBounds { bytes_max: limits.dedupe_buffer_bytes, keys_max: offsets });
         let delete_retention_ms = i64::try_from(config.delete_retention.as_millis()).unwrap_or(i64::MAX);
-        let given = Given { map, dirty_from: dirty.start, now_ms, delete_retention_ms, last_batches };
+        let new_horizon_ms = latest_ms.saturating_add(delete_retention_ms);
+        let given = Given { map, dirty_from: dirty.start, now_ms, new_horizon_ms, last_batches };
         Self {
             disk,
             dir,

@@ -21,7 +21,8 @@ pub(super) struct Survivors {
     /// What lies from here on is not judged.
     end: Offset,
     now_ms: i64,
-    delete_retention_ms: i64,
+    /// What a batch gets that is gone through first.
+    new_horizon_ms: i64,
     /// Where the last batch of each producer begins that is still known.
     last_batches: HashMap<ProducerId, Offset>,
     /// Something was left in place unread: an older record of any key may lie in it.
@@ -35,7 +36,7 @@ pub(super) struct Given {
     pub(super) map: KeyMap,
     pub(super) dirty_from: Offset,
     pub(super) now_ms: i64,
-    pub(super) delete_retention_ms: i64,
+    pub(super) new_horizon_ms: i64,
     pub(super) last_batches: HashMap<ProducerId, Offset>,
 }
 
@@ -55,13 +56,13 @@ pub(super) enum Fate {
 
 impl Survivors {
     pub(super) fn new(given: Given) -> Self {
-        let Given { map, dirty_from, now_ms, delete_retention_ms, last_batches } = given;
+        let Given { map, dirty_from, now_ms, new_horizon_ms, last_batches } = given;
         Self {
             map,
             base: dirty_from,
             end: dirty_from,
             now_ms,
-            delete_retention_ms,
+            new_horizon_ms,
             last_batches,
             left_unread: false,
             hashes: Vec::new(),
@@ -155,9 +156,7 @@ impl Survivors {
         let was_gone_through = header.last_offset() < self.end.get();
         let starts = staying_tombstones > 0 && was_gone_through && header.delete_horizon_ms().is_none();
         match starts {
-            true => Fate::Changes {
-                delete_horizon_ms: Some(self.now_ms.saturating_add(self.delete_retention_ms)),
-            },
+            true => Fate::Changes { delete_horizon_ms: Some(self.new_horizon_ms) },
             false if staying == spans.len() => Fate::Stays,
             false => Fate::Changes { delete_horizon_ms: None },
         }
