@@ -100,7 +100,8 @@ pub(super) fn relaxed(options: &Options) -> Proven {
 /// Whatever goes wrong; the same seed twice is the same run.
 pub(super) fn simulate(options: &Options) -> Proven {
     let began = Instant::now();
-    let first = options.seed() >> 1;
+    // The short form repeats; the long one looks for what nobody has seen.
+    let first = if options.long { options.seed() >> 1 } else { options.seed.unwrap_or(0) };
     let time = options.either(Duration::from_secs(15), Duration::from_hours(1));
     let (seeds, report) = until(first, Plan::short, |_| began.elapsed() >= time)?;
     if report.bites == 0 {

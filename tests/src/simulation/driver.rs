@@ -82,6 +82,9 @@ impl Driver {
             }
             None => {}
         }
+        if self.world.plan.aim == Aim::Relaxed {
+            self.world.oracle.borrow_mut().judge_ages();
+        }
         if let Err(error) = self.world.start_broker() {
             self.world.fail(format!("the first start failed: {error}"));
             return;
@@ -271,6 +274,10 @@ impl Driver {
         let start = admin::offset_of(&mut wire, &topic.name, id.index, admin::EARLIEST).await?;
         let end = admin::offset_of(&mut wire, &topic.name, id.index, admin::LATEST).await?;
         let (Some((start, _)), Some((end, _))) = (start, end) else {
+            // A deletion whose answer was an error may have been done all the same.
+            if topic.churns && admin::lookup(&mut wire, &topic.name).await?.is_none() {
+                return Ok(Vec::new());
+            }
             self.world.fail(format!("{} cannot be asked for its offsets in peace", topic.name));
             return Ok(Vec::new());
         };

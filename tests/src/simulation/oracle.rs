@@ -121,13 +121,18 @@ pub struct Oracle {
     /// Acknowledged records that a power cut has lost, and the greatest age.
     lost: u64,
     oldest_lost_ms: u64,
-    /// A disk has failed: losses are no longer those of power cuts alone.
-    disk_has_failed: bool,
+    /// Nothing but power cuts happens: what is lost must be young.
+    judges_ages: bool,
 }
 
 type Verdict = Result<(), String>;
 
 impl Oracle {
+    /// From now on lost records must be young, where a topic says so.
+    pub(super) fn judge_ages(&mut self) {
+        self.judges_ages = true;
+    }
+
     pub(super) fn topic(&mut self, topic: Uuid, policy: Policy) {
         self.policies.insert(topic, policy);
     }
@@ -208,7 +213,7 @@ impl Oracle {
             let age_ms = held.doubted_at_ms - acked_at_ms;
             self.lost += 1;
             self.oldest_lost_ms = self.oldest_lost_ms.max(u64::try_from(age_ms).unwrap_or(0));
-            if flush_ms.is_some_and(|flush_ms| age_ms >= 2 * flush_ms) && !self.disk_has_failed {
+            if flush_ms.is_some_and(|flush_ms| age_ms >= 2 * flush_ms) && self.judges_ages {
                 return Err(format!(
                     "record {} of {id:?} was acknowledged {age_ms} ms before the power failed, and is lost",
                     held.number
@@ -222,7 +227,6 @@ impl Oracle {
     pub(super) fn disk_failed(&mut self, now_ms: i64) {
         self.power_cut(now_ms);
         self.in_trouble = true;
-        self.disk_has_failed = true;
     }
 
     /// The broker has started over a disk that works.
@@ -341,7 +345,12 @@ impl Oracle {
                 whole.bounds.end, partition.durable_to
             ));
         }
-        let newest = self.newest_of_keys(&found);
+        // What rotted had done its work before: older records of its keys may be gone.
+        let rotten = |offset: &i64| partition.rotten.iter().any(|rotten| rotten.contains(offset));
+        let spoilt = partition.held.iter().filter(|(offset, _)| rotten(offset));
+        let mut there = found.clone();
+        there.extend(spoilt.map(|(offset, held)| (*offset, held.number)));
+        let newest = self.newest_of_keys(&there);
         for (offset, held) in &partition.held {
             let known = &self.known[&held.number];
             let is_old = policy.retention_ms.is_some_and(|ms| whole.now_ms - known.sent_at_ms >= ms);
@@ -351,7 +360,7 @@ impl Oracle {
             let excused = held.is_doubtful
                 || (*offset < whole.bounds.start && (*offset < partition.trim_asked || is_old))
                 || is_superseded
-                || partition.rotten.iter().any(|rotten| rotten.contains(offset));
+                || rotten(offset);
             if held.is_doubtful
                 && !is_superseded
                 && found.get(offset) != Some(&held.number)
