@@ -7,6 +7,7 @@
 mod background;
 mod group_commit;
 mod low_rate;
+mod scrape;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ impl Stage {
 pub(crate) fn one_record(value_bytes: usize) -> Bytes {
     let value = vec![b'm'; value_bytes];
     let mut batch = BatchBuilder::new(Compression::None);
-    batch.append(&NewRecord { value: Some(&value), ..Default::default() });
+    batch.append(&NewRecord { timestamp: -1, value: Some(&value), ..Default::default() });
     batch.build()
 }
 

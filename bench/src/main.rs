@@ -1,8 +1,8 @@
 //! `millstream-bench`: loads a broker, reads what that cost from the system, and holds it against a floor.
 //!
 //! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
-//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`, `scrape`) and
-//! how it is told (`sample`, `bars`, `table`, `report`). `durability` is a workload of its own. This crate never links the broker: it sees what a user
+//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`) and
+//! how it is told (`sample`, `bars`, `report`). `durability` is a workload of its own. This crate never links the broker: it sees what a user
 //! sees, a process and a socket.
 
 mod bars;
@@ -18,8 +18,6 @@ mod peer;
 mod report;
 mod runner;
 mod sample;
-mod scrape;
-mod table;
 mod wire;
 mod workload;
 

@@ -63,7 +63,7 @@ pub(crate) struct Running {
     pub(crate) http: Option<SocketAddr>,
     process: Process,
     // Dropped after the process, which still writes there.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// How a process was started, and so how it is ended.
@@ -186,7 +186,7 @@ mod tests {
         let path = folder.path().to_owned();
         let process = spawn(Command::new("sleep").arg("1000"), &path).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let running = Running { address, http: None, process, _folder: folder };
+        let running = Running { address, http: None, process, folder };
         let pid = running.pid();
         assert!(Path::new(&format!("/proc/{}", pid.0)).exists());
         drop(running);

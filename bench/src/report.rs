@@ -1,5 +1,7 @@
 //! The telling: tables for people, lines of JSON for scripts.
 
+mod table;
+
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
@@ -8,7 +10,7 @@ use serde::Serialize;
 use crate::bars::Verdict;
 use crate::environment::Environment;
 use crate::sample::{Case, Figure, Quantile, Sample, Spread, Summary, Work};
-use crate::table::Table;
+use table::Table;
 
 /// Writes to standard output; progress goes to standard error.
 #[derive(Debug)]

@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
 
+use super::scrape::{Scrape, await_readiness};
 use super::{Stage, median, one_record, pause, verdict};
 use crate::bars::Verdict;
 use crate::driver::Schedule;
 use crate::latency::Latencies;
 use crate::options::{Acks, OpenLoop};
 use crate::peer::{How, Peer as _};
-use crate::scrape::Scrape;
 use crate::wire::Connection;
 
 /// Foreground: batches a second, each of one record of 1 KiB, acks=all.
@@ -89,8 +89,8 @@ pub(super) fn measure(stage: &Stage) -> Result<Verdict> {
 /// The foreground's p99 in microseconds.
 fn run(stage: &Stage, side: Side) -> Result<f64> {
     let how = How { parent: &stage.parent, partitions: 1, acks: Acks::Flushed };
-    let broker = stage.millstream()?.with(side.broker_settings()).start(&how)?;
-    let http = broker.http.context("the broker told no address for its metrics")?;
+    let millstream = stage.millstream()?.with(side.broker_settings());
+    let broker = millstream.start(&how)?;
     let mut caller = Connection::open(broker.address)?;
     caller.await_topic("foreground")?;
     caller.create_topic("compacted", 1, side.compacted())?;
@@ -99,6 +99,12 @@ fn run(stage: &Stage, side: Side) -> Result<f64> {
     for _ in 0..FILLED_BEFORE {
         filler.fill()?;
     }
+    // Scrub looks at what was there when the broker started, then once a day.
+    let broker = millstream.take_over(broker, &how)?;
+    let http = broker.http.context("the broker told no address for its metrics")?;
+    await_readiness(http)?;
+    let mut caller = Connection::open(broker.address)?;
+    filler.connection = Connection::open(broker.address)?;
     let before = Scrape::of(http)?;
     let done = AtomicBool::new(false);
     let latencies = thread::scope(|scope| {
@@ -118,8 +124,8 @@ fn run(stage: &Stage, side: Side) -> Result<f64> {
     if side == Side::Busy && stage.window >= Duration::from_secs(1) {
         let after = Scrape::of(http)?;
         for work in [
-            "millstream_compactions_total",
-            "millstream_retention_deleted_segments_total",
+            "millstream_compaction_runs_total",
+            "millstream_retention_segments_deleted_total",
             "millstream_scrubbed_bytes_total",
         ] {
             ensure!(after.grown(&before, work)? > 0.0, "invalid: {work} did not grow, so nothing ran beside");
@@ -161,7 +167,8 @@ impl Filler {
         for _ in 0..FILL_RECORDS {
             self.key = (self.key + 7919) % KEYS;
             let key = self.key.to_be_bytes();
-            batch.append(&NewRecord { key: Some(&key), value: Some(&FILL_VALUE), ..Default::default() });
+            let (key, value) = (Some(&key[..]), Some(&FILL_VALUE[..]));
+            batch.append(&NewRecord { timestamp: -1, key, value, ..Default::default() });
         }
         batch.build()
     }

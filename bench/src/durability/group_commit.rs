@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::scrape::Scrape;
 use super::{Stage, median, one_record, verdict};
 use crate::bars::Verdict;
 use crate::options::Acks;
 use crate::peer::{How, Peer as _};
-use crate::scrape::Scrape;
 use crate::wire::Connection;
 
 const CALLERS: usize = 64;

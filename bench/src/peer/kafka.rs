@@ -50,6 +50,6 @@ impl Peer for Kafka {
         let mut process = Process::Script { script: self.script.clone(), pid };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         await_listener(address, &mut process, folder.path())?;
-        Ok(Running { address, http: None, process, _folder: folder })
+        Ok(Running { address, http: None, process, folder })
     }
 }

@@ -92,6 +92,6 @@ impl Peer for Kideal {
         let mut process = spawn(command.stdout(Stdio::null()), folder.path())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         await_listener(address, &mut process, folder.path())?;
-        Ok(Running { address, http: None, process, _folder: folder })
+        Ok(Running { address, http: None, process, folder })
     }
 }

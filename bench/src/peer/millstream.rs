@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use super::{How, Peer, Process, Running, folder, last_words, spawn};
 
@@ -47,19 +48,15 @@ impl Millstream {
     pub(crate) fn with(self, settings: &'static [&'static str]) -> Self {
         Self { settings, ..self }
     }
-}
 
-impl Peer for Millstream {
-    fn name(&self) -> &'static str {
-        "millstream"
+    /// Stops `broker` and starts this one over its folder.
+    pub(crate) fn take_over(&self, broker: Running, how: &How<'_>) -> Result<Running> {
+        let Running { process, folder, .. } = broker;
+        drop(process);
+        self.launch(folder, how)
     }
 
-    fn describe(&self) -> String {
-        format!("{} serve, shipped defaults", self.binary.display())
-    }
-
-    fn start(&self, how: &How<'_>) -> Result<Running> {
-        let folder = folder(how, self.name())?;
+    fn launch(&self, folder: TempDir, how: &How<'_>) -> Result<Running> {
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(folder.path().join("data"));
@@ -75,7 +72,21 @@ impl Peer for Millstream {
         let ready: Ready = serde_json::from_str(&line).map_err(|_| {
             anyhow!("the broker did not come up; it said {line:?}, then {}", last_words(folder.path()))
         })?;
-        Ok(Running { address: ready.kafka, http: ready.http, process, _folder: folder })
+        Ok(Running { address: ready.kafka, http: ready.http, process, folder })
+    }
+}
+
+impl Peer for Millstream {
+    fn name(&self) -> &'static str {
+        "millstream"
+    }
+
+    fn describe(&self) -> String {
+        format!("{} serve, shipped defaults", self.binary.display())
+    }
+
+    fn start(&self, how: &How<'_>) -> Result<Running> {
+        self.launch(folder(how, self.name())?, how)
     }
 
     fn binary(&self) -> Option<&Path> {

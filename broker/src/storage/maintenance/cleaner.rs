@@ -85,10 +85,13 @@ impl Cleaner {
         Paces(of_scrub.chain([Arc::clone(&self.pace)]).collect())
     }
 
-    /// Does one piece of what there is to do and returns how long it may be left alone. `now` is counted from any
+    /// Does a piece of each work that there is to do and returns how long it may be left alone. `now` is counted from any
     /// one moment on. Blocks on the disk.
     pub(crate) fn step(&mut self, now: Duration) -> Duration {
-        match self.compact_on_wish() || self.compact_the_dirtiest(now) || self.scrub_a_piece(now) {
+        let compacted = self.compact_on_wish() || self.compact_the_dirtiest(now);
+        // Whatever there is to compact, damage has to be found one day.
+        let scrubbed = self.scrub_a_piece(now);
+        match compacted || scrubbed {
             true => Duration::ZERO,
             false => REST,
         }

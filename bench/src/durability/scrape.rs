@@ -1,28 +1,24 @@
-//! Counters of a broker's `/metrics`.
+//! What a broker tells over HTTP: its counters, and whether it is ready.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+
+use super::pause;
 
 /// The largest page that is expected.
 const PAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// One page of metrics.
 #[derive(Debug)]
-pub(crate) struct Scrape(String);
+pub(super) struct Scrape(String);
 
 impl Scrape {
     /// Reads the page.
-    pub(crate) fn of(http: SocketAddr) -> Result<Self> {
-        let mut stream = TcpStream::connect(http).with_context(|| format!("cannot connect to {http}"))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30))).context("cannot set a time limit")?;
-        let request = "GET /metrics HTTP/1.0\r\nHost: bench\r\n\r\n";
-        stream.write_all(request.as_bytes()).context("cannot ask for the metrics")?;
-        let mut page = String::new();
-        stream.take(PAGE_BYTES_MAX).read_to_string(&mut page).context("no page of metrics")?;
-        Ok(Self(page))
+    pub(super) fn of(http: SocketAddr) -> Result<Self> {
+        Ok(Self(get(http, "/metrics")?))
     }
 
     /// The sum of a counter over all its labels.
@@ -36,10 +32,34 @@ impl Scrape {
     }
 
     /// By how much a counter grew since `before`; one that was not there then began at 0.
-    pub(crate) fn grown(&self, before: &Self, name: &str) -> Result<f64> {
+    pub(super) fn grown(&self, before: &Self, name: &str) -> Result<f64> {
         let now = self.total(name).with_context(|| format!("the broker has no metric {name}"))?;
         Ok(now - before.total(name).unwrap_or(0.0))
     }
+}
+
+/// Waits until every partition is recovered.
+pub(super) fn await_readiness(http: SocketAddr) -> Result<()> {
+    const TRIES: u32 = 5_000;
+    for _ in 0..TRIES {
+        if get(http, "/readyz")?.lines().next().is_some_and(|status| status.contains(" 200 ")) {
+            return Ok(());
+        }
+        pause(Duration::from_millis(2));
+    }
+    bail!("the broker is not ready after {TRIES} questions")
+}
+
+/// An answer with its header.
+fn get(http: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(http).with_context(|| format!("cannot connect to {http}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).context("cannot set a time limit")?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n");
+    stream.write_all(request.as_bytes()).with_context(|| format!("cannot ask for {path}"))?;
+    let mut answer = String::new();
+    let read = stream.take(PAGE_BYTES_MAX).read_to_string(&mut answer);
+    read.with_context(|| format!("no answer about {path}"))?;
+    Ok(answer)
 }
 
 #[cfg(test)]
