@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use millstream_log::{Clock, Disk};
+use millstream_log::Clock;
 use millstream_protocol::Uuid;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-/// Disk, time, chance and threads.
+/// Time, chance and threads. Its disk goes with the folders on it (`storage::Directory`).
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
-    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) uuids: Arc<Uuids>,
     /// Threads that may work side by side on many partitions. One is the calling thread itself.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_log::{Clock, CompactLimits, Demand, Flusher, ManualClock, Pace, PowerCut, SimDisk};
+use millstream_log::{Clock, CompactLimits, Demand, Disk, Flusher, ManualClock, Pace, PowerCut, SimDisk};
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::runtime::Handle;
@@ -84,24 +84,20 @@ impl SimBroker {
         }
         let settings = BrokerSettings::new(written)?;
         let flusher = Flusher::stepped(clock.clone());
-        let own_disk = disk.for_process();
-        let machine = Machine {
-            disk: Arc::new(own_disk),
-            clock: clock.clone(),
-            uuids: Arc::new(Uuids::Seeded(Mutex::new(seed))),
-            threads: 1,
-        };
+        let shared: Arc<dyn Disk> = Arc::new(disk.for_process());
+        let machine =
+            Machine { clock: clock.clone(), uuids: Arc::new(Uuids::Seeded(Mutex::new(seed))), threads: 1 };
         let folder = Path::new(FOLDER);
-        let mut data_dir = DataDir::unlocked(Arc::clone(&machine.disk), folder)?;
+        let mut data_dir = DataDir::unlocked(Arc::clone(&shared), folder)?;
         data_dir.prepare(None)?;
         let clean = data_dir.take_clean_mark()?;
-        let store = Arc::new(LocalMetaStore::open(Arc::clone(&machine.disk), &data_dir.meta())?);
+        let store = Arc::new(LocalMetaStore::open(Arc::clone(&shared), &data_dir.meta())?);
         let identity = identity::claim(&*store, &machine.uuids, clean)?;
         data_dir.settle(clean)?;
         let directory = Directory::new(DirectoryParts {
             id: FIRST,
             path: folder.to_owned(),
-            disk: Arc::clone(&machine.disk),
+            disk: Arc::clone(&shared),
             flusher: Arc::clone(&flusher),
             clean: identity.clean,
             low_water: settings.low_water,

@@ -51,7 +51,6 @@ pub(super) fn open(
     let disk = disk();
     first.prepare(None)?;
     let machine = Machine {
-        disk: Arc::clone(&disk),
         clock: Arc::new(SystemClock),
         uuids: Arc::new(Uuids::Random),
         threads: std::thread::available_parallelism().map_or(1, usize::from),

@@ -79,8 +79,7 @@ impl Cluster {
             clean: CleanStart::Yes,
             low_water: settings.low_water,
         });
-        let machine =
-            Machine { disk, clock: Arc::new(SystemClock), uuids: Arc::new(Uuids::Random), threads: 1 };
+        let machine = Machine { clock: Arc::new(SystemClock), uuids: Arc::new(Uuids::Random), threads: 1 };
         let leader_epoch = LeaderEpoch::new(5);
         let logs = Logs { machine, leader_epoch, directories: vec![directory], missing: Vec::new() };
         let topics = Topics::load(store.clone(), logs, &settings.topic_defaults).unwrap();

@@ -56,7 +56,6 @@ impl Stage {
             low_water: settings.low_water,
         });
         let machine = Machine {
-            disk: shared,
             clock: Arc::new(ManualClock::at(1_000_000)),
             uuids: Arc::new(Uuids::Random),
             threads: 1,

@@ -45,7 +45,7 @@ fn start(disk: &SimDisk) -> Option<Topics> {
         low_water: settings.low_water,
     });
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-    let machine = Machine { disk, clock, uuids: Arc::new(Uuids::Random), threads: 1 };
+    let machine = Machine { clock, uuids: Arc::new(Uuids::Random), threads: 1 };
     let (directories, missing) = (vec![directory], Vec::new());
     let logs = Logs { machine, leader_epoch: LeaderEpoch::new(1), directories, missing };
     let topics = Topics::load(store, logs, &settings.topic_defaults).ok()?;
