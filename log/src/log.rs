@@ -46,9 +46,6 @@ mod retention;
 mod scrubbing;
 mod writing;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use compaction::cleaned_path;
 pub use compaction::{CompactLimits, CompactProgress, Compacted, CompactionFacts, Demand, Dirtiness};
 use durability::Durability;
@@ -249,3 +246,6 @@ impl Log {
         Arc::clone(self) as Arc<dyn Flush>
     }
 }
+
+#[cfg(test)]
+mod tests;
