@@ -136,7 +136,7 @@ impl Log {
             segments: segments.len(),
             log_start,
             oldest_record_ms: self.oldest_record_ms(log_start),
-            next_deletion: Retention::of(&self.config).next_deletion(&oldest, bytes),
+            next_deletion: Retention::of(&self.config).next_deletion(&oldest, bytes, self.clock.now_ms()),
         }
     }
 

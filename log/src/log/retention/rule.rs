@@ -1,8 +1,9 @@
 //! Which segments retention deletes, and when the active one is closed for its sake. Pure: figures in, a
 //! decision out.
 //!
-//! Records go by whole segments, the oldest first. A segment counts as old as its newest record, or as its
-//! last append if that came before: a timestamp from the future, or none, neither deletes nor keeps for ever.
+//! Records go by whole segments, the oldest first. A segment counts as old as its newest record, or as its last
+//! append if that record has no time or one that is still to come: neither deletes nor keeps for ever. That a
+//! time is to come is asked now, not at the append: our clock may have been behind then, the producer's right.
 //! The active segment cannot go, so it is closed in time: after a tenth of the age, and at a tenth of the
 //! size, so that at most about that much more is kept than was asked for, in about ten segments.
 
@@ -30,13 +31,14 @@ pub(super) struct Aged {
 
 impl Aged {
     /// The time since which it has been as it is; `None` if nobody can tell.
-    fn since_ms(&self) -> Option<i64> {
-        let known = [self.newest_ms, self.appended_ms].into_iter().filter(|ms| *ms > NO_TIMESTAMP);
-        known.min()
+    fn since_ms(&self, now_ms: i64) -> Option<i64> {
+        let has_come = |ms: &i64| (0..=now_ms).contains(ms);
+        let known = [self.newest_ms, self.appended_ms].into_iter();
+        known.clone().find(has_come).or_else(|| known.filter(|ms| *ms > NO_TIMESTAMP).min())
     }
 
     fn is_older_than(&self, age_ms: i64, now_ms: i64) -> bool {
-        self.since_ms().is_some_and(|since| now_ms.saturating_sub(since) > age_ms)
+        self.since_ms(now_ms).is_some_and(|since| now_ms.saturating_sub(since) > age_ms)
     }
 }
 
@@ -114,9 +116,9 @@ impl Retention {
     }
 
     /// When the oldest of these segments goes. `total_bytes` is the size of all.
-    pub(super) fn next_deletion(&self, oldest: &Aged, total_bytes: u64) -> NextDeletion {
+    pub(super) fn next_deletion(&self, oldest: &Aged, total_bytes: u64, now_ms: i64) -> NextDeletion {
         let held = oldest.bytes > 0;
-        let at_ms = |age_ms: i64| oldest.since_ms().map(|since| since.saturating_add(age_ms));
+        let at_ms = |age_ms: i64| oldest.since_ms(now_ms).map(|since| since.saturating_add(age_ms));
         let after_bytes = |bytes: u64| bytes.saturating_add(oldest.bytes).saturating_sub(total_bytes);
         NextDeletion {
             at_ms: self.age_ms.filter(|_| held).and_then(at_ms),

@@ -50,6 +50,13 @@ fn a_timestamp_from_the_future_or_none_counts_as_the_append() {
 }
 
 #[test]
+fn what_came_while_our_clock_was_behind_is_as_old_as_its_producer_says() {
+    let closed = [aged(10, NOW, NOW - 2 * HOUR)];
+    assert_eq!(an_hour().expired(&closed, 0, NOW + HOUR), 0, "the clock is right again");
+    assert_eq!(an_hour().expired(&closed, 0, NOW + HOUR + 1), 1);
+}
+
+#[test]
 fn by_size_whole_segments_go_as_long_as_the_rest_is_enough() {
     let closed = [written(100, NOW), written(100, NOW), written(100, NOW)];
     let kept = |bytes| keeping(None, Some(bytes)).expired(&closed, 50, NOW);
@@ -100,11 +107,11 @@ fn the_active_segment_is_closed_in_time_for_what_is_asked() {
 fn the_next_deletion_is_told_by_age_and_by_size() {
     let oldest = written(100, NOW);
     let both = keeping(Some(Duration::from_hours(1)), Some(500));
-    let next = both.next_deletion(&oldest, 550);
+    let next = both.next_deletion(&oldest, 550, NOW);
     assert_eq!(next, NextDeletion { at_ms: Some(NOW + HOUR), after_bytes: Some(50) });
-    assert_eq!(both.next_deletion(&oldest, 600).after_bytes, Some(0));
-    assert_eq!(both.next_deletion(&aged(0, -1, -1), 0), NextDeletion::default());
-    assert_eq!(keeping(None, None).next_deletion(&oldest, 550), NextDeletion::default());
+    assert_eq!(both.next_deletion(&oldest, 600, NOW).after_bytes, Some(0));
+    assert_eq!(both.next_deletion(&aged(0, -1, -1), 0, NOW), NextDeletion::default());
+    assert_eq!(keeping(None, None).next_deletion(&oldest, 550, NOW), NextDeletion::default());
 }
 
 /// Random segments against the rule said once more, one segment at a time.
@@ -129,6 +136,8 @@ fn what_goes_is_the_longest_prefix_in_which_each_segment_may_go() {
             let since = match (newest_ms, appended_ms) {
                 (-1, -1) => None,
                 (-1, only) | (only, -1) => Some(only),
+                (newest, _) if newest <= NOW => Some(newest),
+                (_, appended) if appended <= NOW => Some(appended),
                 (newest, appended) => Some(newest.min(appended)),
             };
             let by_age = age.is_some_and(|age| {
