@@ -48,7 +48,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "tests/fuzz/src/lib.rs",
         "the folder that its targets harm is all of the crate, and has no other root",
     ),
-    ("modules", "bench/src/main.rs", "a binary without a library: its modules are the crate's rooms"),
 ];
 
 /// One Rust file of the workspace.

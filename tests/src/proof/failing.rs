@@ -2,6 +2,7 @@
 //! read meanwhile, and all the others go on.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -166,8 +167,8 @@ fn write(
             }
             ErrorCode::KafkaStorageError => {
                 seen.refused.fetch_add(1, Ordering::Relaxed);
-                if !closed.contains_key(&key) {
-                    closed.insert(key, (scribe.wire.leader_epoch(TOPIC, key)?, Instant::now()));
+                if let Entry::Vacant(open) = closed.entry(key) {
+                    open.insert((scribe.wire.leader_epoch(TOPIC, key)?, Instant::now()));
                     let start = scribe.wire.log_start(TOPIC, key)?;
                     let fetched = scribe.wire.fetch(TOPIC, key, start)?;
                     if fetched.code != ErrorCode::None {

@@ -82,7 +82,7 @@ async fn create(world: &World, at: usize, wire: &mut Wire) -> Result<(), Lost> {
             None => return Ok(()),
         },
         Some(ErrorCode::KafkaStorageError | ErrorCode::UnknownServerError) => {
-            world.note(format!("create {} {:?}", topic.name, told.error_message));
+            world.note(&format!("create {} {:?}", topic.name, told.error_message));
             return Ok(());
         }
         code => {
@@ -93,7 +93,7 @@ async fn create(world: &World, at: usize, wire: &mut Wire) -> Result<(), Lost> {
             return Ok(());
         }
     };
-    world.note(format!("created {} {id}", topic.name));
+    world.note(&format!("created {} {id}", topic.name));
     world.oracle.borrow_mut().topic(id, topic.policy);
     world.topics.borrow_mut()[at].id = Some(id);
     Ok(())
@@ -109,7 +109,7 @@ async fn delete(world: &World, at: usize, id: Uuid, wire: &mut Wire) -> Result<(
     // Whatever the answer: whoever uses it from now on uses another.
     world.topics.borrow_mut()[at].id = None;
     let name = world.topics.borrow()[at].name.clone();
-    world.note(format!("delete {name} {id}"));
+    world.note(&format!("delete {name} {id}"));
     let topics = vec![DeleteTopicState { name: None, topic_id: id }];
     let response =
         wire.call(6, &DeleteTopicsRequest { topics, timeout_ms: 3000, ..Default::default() }).await?;
@@ -140,7 +140,7 @@ async fn trim(
     let topics = vec![DeleteRecordsTopic { name: name.clone(), partitions }];
     let response = connected.wire.call(2, &DeleteRecordsRequest { topics, timeout_ms: 3000 }).await?;
     let told = &response.topics[0].partitions[0];
-    world.note(format!("trim {id:?} {before}: {} {}", told.error_code, told.low_watermark));
+    world.note(&format!("trim {id:?} {before}: {} {}", told.error_code, told.low_watermark));
     match ErrorCode::from_code(told.error_code) {
         Some(ErrorCode::None) => world.oracle.borrow_mut().trimmed(id, told.low_watermark),
         Some(ErrorCode::OffsetOutOfRange) if world.oracle.borrow().losses() != connected.losses => {}

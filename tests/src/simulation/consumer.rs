@@ -1,6 +1,7 @@
 //! Consumers with fetch sessions, and the reading of a whole partition.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use millstream_protocol::messages::FetchRequest;
@@ -198,7 +199,7 @@ impl Consumer {
                 self.on_high_watermark(id, data.high_watermark, losses);
                 match judge_reply(&self.world, id, position, data) {
                     Ok(read) if !read.placed.is_empty() => {
-                        self.world.note(format!("read {id:?} {position} to {}", read.next));
+                        self.world.note(&format!("read {id:?} {position} to {}", read.next));
                         self.world.report.borrow_mut().read += read.placed.len() as u64;
                         self.move_to(id, read.next);
                     }
@@ -207,7 +208,7 @@ impl Consumer {
                 }
             }
             Some(ErrorCode::OffsetOutOfRange) => {
-                self.world.note(format!("out of range {id:?} {position}"));
+                self.world.note(&format!("out of range {id:?} {position}"));
                 self.move_to(id, data.log_start_offset.max(0));
             }
             Some(ErrorCode::CorruptMessage) if self.world.oracle.borrow().is_rotten(id, position) => {
@@ -218,7 +219,7 @@ impl Consumer {
                 self.session = (0, 0);
             }
             Some(code) if code.is_retriable() && code != ErrorCode::CorruptMessage => {
-                self.world.note(format!("fetch {id:?} {code:?}"));
+                self.world.note(&format!("fetch {id:?} {code:?}"));
             }
             code => self.world.fail(format!("a Fetch of {id:?} at {position} was answered with {code:?}")),
         }
@@ -249,8 +250,8 @@ impl Consumer {
             let Some(id) = topic.id else { continue };
             for index in 0..topic.partitions {
                 let id = PartitionId { topic: id, index };
-                if !self.positions.contains_key(&id) {
-                    self.positions.insert(id, 0);
+                if let Entry::Vacant(unknown) = self.positions.entry(id) {
+                    unknown.insert(0);
                     self.changed.push(id);
                 }
             }

@@ -168,14 +168,14 @@ impl Driver {
         }
         if self.chance.one_in(250) {
             let minutes = Duration::from_secs(1 + self.chance.below(120));
-            self.world.note(format!("{minutes:?} of silence"));
+            self.world.note(&format!("{minutes:?} of silence"));
             self.world.advance(minutes);
         }
     }
 
     async fn end(&mut self, end: End) {
         let Some(broker) = self.world.broker.borrow_mut().take() else { return };
-        self.world.note(format!("the broker ends: {end:?}, {} changes", self.world.disk.changes()));
+        self.world.note(&format!("the broker ends: {end:?}, {} changes", self.world.disk.changes()));
         match end {
             End::PowerCut(cut) => {
                 broker.crash(cut).await;
@@ -188,7 +188,7 @@ impl Driver {
             }
             End::Shutdown => {
                 let was_clean = broker.shutdown().await;
-                self.world.note(format!("shut down, clean: {was_clean}"));
+                self.world.note(&format!("shut down, clean: {was_clean}"));
                 self.world.disk.kill();
                 self.world.report.borrow_mut().shutdowns += 1;
             }
@@ -203,12 +203,12 @@ impl Driver {
         let unopened = self.world.broker.borrow().as_ref().map_or(0, |broker| broker.unopened_partitions());
         match started {
             Ok(()) if unopened == 0 || disk_failed => {
-                self.world.note("started".to_owned());
+                self.world.note("started");
                 self.world.oracle.borrow_mut().restarted(self.world.now_ms());
             }
             Ok(()) => self.world.fail(format!("{unopened} partitions cannot be opened")),
             Err(error) if disk_failed => {
-                self.world.note(format!("not started: {error}"));
+                self.world.note(&format!("not started: {error}"));
                 self.world.disk.kill();
             }
             Err(error) => self.world.fail(format!("the broker does not start: {error}")),
@@ -221,7 +221,7 @@ impl Driver {
             return;
         }
         self.faults.heal(&self.world);
-        self.world.note("healed".to_owned());
+        self.world.note("healed");
         self.end(End::Kill).await;
         self.start();
         self.world.oracle.borrow_mut().restarted(self.world.now_ms());
@@ -258,10 +258,10 @@ impl Driver {
                 let id = PartitionId { topic: id, index };
                 match self.read_whole(&topic, id).await {
                     Ok(placed) => {
-                        all.push((id, placed.iter().map(|placed| (placed.offset, placed.number)).collect()))
+                        all.push((id, placed.iter().map(|placed| (placed.offset, placed.number)).collect()));
                     }
                     Err(Lost) => {
-                        self.world.fail(format!("the connection was lost while {id:?} was read in peace"))
+                        self.world.fail(format!("the connection was lost while {id:?} was read in peace"));
                     }
                 }
             }
@@ -302,7 +302,7 @@ impl Driver {
                     Err(what) => self.world.fail(what),
                 },
                 Some(ErrorCode::CorruptMessage) if self.world.oracle.borrow().is_rotten(id, position) => {
-                    position += 1
+                    position += 1;
                 }
                 code => self
                     .world
@@ -312,7 +312,7 @@ impl Driver {
         let whole = Whole { bounds: start..end, records: &placed, now_ms: self.world.now_ms() };
         let verdict = self.world.oracle.borrow_mut().judge(id, &whole);
         self.world.check(verdict);
-        self.world.note(format!(
+        self.world.note(&format!(
             "judged {} {}: {start} to {end}, {} records",
             topic.name,
             id.index,

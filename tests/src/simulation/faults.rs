@@ -51,7 +51,7 @@ impl Faults {
                     0 => End::Kill,
                     _ => End::PowerCut(some_cut(chance)),
                 });
-                world.note(format!("power fails after {soon} changes: {:?}", self.end));
+                world.note(&format!("power fails after {soon} changes: {:?}", self.end));
             }
             10 => disk.fail_sync(soon),
             11 => disk.fail_write(soon),
@@ -60,7 +60,7 @@ impl Faults {
             14 => {
                 disk.set_capacity(Some(disk.used_bytes() + 200 * soon));
                 self.full_until_ms = Some(world.now_ms() + 20 + 5 * i64::try_from(soon).expect("small"));
-                world.note("the disk is full soon".to_owned());
+                world.note("the disk is full soon");
             }
             15 | 16 => jump(world, chance),
             17 if world.rots() => rot::harm(world, chance),
@@ -76,7 +76,7 @@ impl Faults {
             let changes = chance.below(40);
             world.disk.fail_power_at(world.disk.changes() + changes);
             self.end = Some(End::PowerCut(some_cut(chance)));
-            world.note(format!("power fails after {changes} changes: {:?}", self.end));
+            world.note(&format!("power fails after {changes} changes: {:?}", self.end));
         }
     }
 
@@ -93,7 +93,7 @@ impl Faults {
             1..=3 => End::PowerCut(some_cut(chance)),
             _ => End::Kill,
         };
-        world.note(format!("{end:?}"));
+        world.note(&format!("{end:?}"));
         end
     }
 
@@ -107,7 +107,7 @@ impl Faults {
         let failed = bites.failed_calls + bites.refused_for_space;
         if failed > self.failed_calls {
             self.failed_calls = failed;
-            world.note("a call to the disk failed".to_owned());
+            world.note("a call to the disk failed");
             world.oracle.borrow_mut().disk_failed(world.now_ms());
         }
         if world.disk.is_off() { self.end.take() } else { None }
@@ -143,7 +143,7 @@ fn jump(world: &World, chance: &mut Chance) {
         _ => 0,
     };
     let to = world.true_time_ms() + offset;
-    world.note(format!("the clock jumps by {}", to - world.clock.now_ms()));
+    world.note(&format!("the clock jumps by {}", to - world.clock.now_ms()));
     world.clock.set(to);
     world.report.borrow_mut().clock_jumps += 1;
 }

@@ -133,7 +133,7 @@ impl Producer {
         for pending in &self.pending {
             let request = self.request(&topic, id, pending);
             let numbers: Vec<u64> = pending.records.iter().map(|sent| sent.number).collect();
-            self.world.note(format!("send {} {numbers:?} acks {}", topic.name, self.style.acks));
+            self.world.note(&format!("send {} {numbers:?} acks {}", topic.name, self.style.acks));
             ids.push(connected.wire.send(version, &request).await?);
             if self.chance.one_in(200) {
                 // The connection breaks with requests on the way.
@@ -201,12 +201,12 @@ impl Producer {
                 | ErrorCode::UnknownTopicOrPartition
                 | ErrorCode::UnknownTopicId),
             ) => {
-                self.world.note(format!("refused {partition:?} {code:?}"));
+                self.world.note(&format!("refused {partition:?} {code:?}"));
                 self.check_refusal(partition, code);
                 Answer::GiveUp
             }
             Some(code) if code.is_retriable() => {
-                self.world.note(format!("again {partition:?} {code:?}"));
+                self.world.note(&format!("again {partition:?} {code:?}"));
                 Answer::Again
             }
             code => {
@@ -236,7 +236,7 @@ impl Producer {
         let is_durable = oracle.policy(partition.topic).expect("known").is_durable && self.style.acks == -1;
         let level = if is_durable { Level::Durable } else { Level::Written };
         let is_late = oracle.losses() != losses;
-        self.world.note(format!("acked {base} {:?}", pending.records[0].number));
+        self.world.note(&format!("acked {base} {:?}", pending.records[0].number));
         for (at, sent) in pending.records.iter().enumerate() {
             let placed = Placed { number: sent.number, offset: base + at as i64 };
             let verdict = oracle.acked(placed, level, is_late, self.world.now_ms());
@@ -254,7 +254,7 @@ impl Producer {
         };
         let response = connected.wire.call(4, &request).await?;
         if response.error_code != 0 {
-            self.world.note(format!("no producer id: {}", response.error_code));
+            self.world.note(&format!("no producer id: {}", response.error_code));
             return Ok(false);
         }
         self.identity = Some((response.producer_id, response.producer_epoch));

@@ -56,7 +56,7 @@ pub(super) fn harm(world: &World, chance: &mut Chance) {
     world.disk.evict(path);
     let after = world.disk.content(path).unwrap_or_default();
     for offsets in spoilt((&before, &after), base_of(path)..end_of(world, path)) {
-        world.note(format!("rot in {}: {damage:?} spoils {offsets:?}", path.display()));
+        world.note(&format!("rot in {}: {damage:?} spoils {offsets:?}", path.display()));
         world.oracle.borrow_mut().rotted(id, offsets);
     }
 }
@@ -127,6 +127,6 @@ pub(super) fn garble(world: &World, chance: &mut Chance) {
         1 => content.truncate(content.len() / 2),
         _ => content.iter_mut().for_each(|byte| *byte = (chance.next() & 0xFF) as u8),
     }
-    world.note(format!("{} is spoilt", path.display()));
+    world.note(&format!("{} is spoilt", path.display()));
     world.disk.overwrite(path, &content);
 }

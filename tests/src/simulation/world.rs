@@ -85,14 +85,14 @@ impl World {
         })
     }
 
-    pub(super) fn note(&self, line: String) {
+    pub(super) fn note(&self, line: &str) {
         let line = format!("{:>6} {line}", self.now_ms());
         self.trace.borrow_mut().note(line);
     }
 
     /// The first broken promise counts.
     pub(super) fn fail(&self, what: String) {
-        self.note(format!("BROKEN: {what}"));
+        self.note(&format!("BROKEN: {what}"));
         self.failure.borrow_mut().get_or_insert(what);
     }
 
