@@ -110,7 +110,7 @@ fn what_comes_while_the_clock_is_behind_does_not_look_old_once_it_is_right() {
     let log = log.unwrap().0;
     let right = rig.clock.now_ms();
     rig.clock.set(right - 2 * 3_600_000);
-    let future = append_of(batch_at(right + 1_000_000, &[b"x"]).build(), Acks::Durable);
+    let future = append_of(batch_at(right + 10 * 3_600_000, &[b"x"]).build(), Acks::Durable);
     submit(&log, future).lock().take().unwrap().unwrap();
     rig.clock.set(right);
     assert_eq!(enforce(&log), (0, 0), "it came a moment ago");
