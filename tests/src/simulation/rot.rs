@@ -27,12 +27,24 @@ fn is_log(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
 }
 
-/// Segments that nothing is appended to any more, with nothing on the way to the disk.
+/// Segments that nothing is appended to any more, with nothing on the way to the disk, and a snapshot that says
+/// so: above the durable point nobody can tell damage from a tail that a crash has torn.
 fn sealed(world: &World) -> Vec<PathBuf> {
     let logs: Vec<PathBuf> =
         world.disk.files().into_iter().filter(|path| is_log(path) && partition_of(path).is_some()).collect();
     let is_last = |at: usize| logs.get(at + 1).is_none_or(|next| next.parent() != logs[at].parent());
-    let sealed = (0..logs.len()).filter(|at| !is_last(*at) && !world.disk.is_dirty(&logs[*at]));
+    let is_known = |path: &Path| {
+        let end = end_of(world, path);
+        world.disk.files().iter().any(|other| {
+            let is_snapshot = other.extension().is_some_and(|extension| extension == "snapshot");
+            is_snapshot
+                && other.parent() == path.parent()
+                && base_of(other) >= end
+                && !world.disk.is_dirty(other)
+        })
+    };
+    let sealed = (0..logs.len())
+        .filter(|at| !is_last(*at) && !world.disk.is_dirty(&logs[*at]) && is_known(&logs[*at]));
     sealed.map(|at| logs[at].clone()).collect()
 }
 
