@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::machine::Control;
@@ -173,7 +173,6 @@ pub struct Broker {
 /// What a stop has to end, in this order.
 #[derive(Debug)]
 struct Running {
-    stop: watch::Sender<bool>,
     connections: Arc<Semaphore>,
     connections_max: u32,
     data_plane: Runtime,
@@ -244,13 +243,11 @@ impl Broker {
             opening::open(&settings, first, further_paths)?;
         let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
         let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
-        let (stop, stopping) = watch::channel(false);
         let http_address = http.as_ref().map(Listener::address);
         let (connections_max, advertised) =
             (settings.connections_max, settings.text("advertised.listeners").to_owned());
         let control = Control::Threads(control_plane.handle().clone());
-        let parts =
-            NodeParts { machine, control, identity, store, directories, missing, http_address, stopping };
+        let parts = NodeParts { machine, control, identity, store, directories, missing, http_address };
         let node = Arc::new(Node::open(settings, parts)?);
         let connections = Arc::new(Semaphore::new(connections_max));
         let kafka_address = kafka.address();
@@ -267,7 +264,6 @@ impl Broker {
         let recovery = recover(&node).map_err(StartError::Threads)?;
         let maintenance = Maintenance::start(&node).map_err(StartError::Threads)?;
         let running = Running {
-            stop,
             connections,
             connections_max: u32::try_from(connections_max).expect("bounded by its knob"),
             data_plane,
@@ -345,7 +341,7 @@ impl Drop for Broker {
 
 impl Running {
     fn stop(self) {
-        self.stop.send_replace(true);
+        self.node.stop();
         let all = self.connections.acquire_many(self.connections_max);
         // Closed semaphores give no permits, and nobody closes this one: only time can run out.
         let drained =

@@ -3,8 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use millstream_log::{CleanStart, Clock};
+use tokio::sync::Notify;
 
 use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
@@ -39,8 +42,15 @@ pub(crate) struct Node {
     pub(crate) http_address: Option<SocketAddr>,
     /// The control plane: whatever may wait for the disk runs here, away from the data plane.
     pub(crate) control: Control,
-    /// Turns true when the broker stops: long polls answer at once.
-    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
+    pub(crate) stop: Arc<Stop>,
+}
+
+/// Whether the broker stops. Who waits for it is woken in the order of coming, so that a simulation repeats; a
+/// `watch` wakes by chance.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    is_set: AtomicBool,
+    set: Notify,
 }
 
 /// What a node is made of besides its settings.
@@ -54,14 +64,12 @@ pub(crate) struct NodeParts {
     /// Those that should be and cannot.
     pub(crate) missing: Vec<Arc<Missing>>,
     pub(crate) http_address: Option<SocketAddr>,
-    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }
 
 impl Node {
     /// Reads what is on disk; logs are opened later.
     pub(crate) fn open(settings: BrokerSettings, parts: NodeParts) -> Result<Self, MetaError> {
-        let NodeParts { machine, control, identity, store, directories, missing, http_address, stopping } =
-            parts;
+        let NodeParts { machine, control, identity, store, directories, missing, http_address } = parts;
         if identity.clean == CleanStart::No {
             tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
         }
@@ -88,21 +96,30 @@ impl Node {
             compactions: Compactions::default(),
             http_address,
             control,
-            stopping,
+            stop: Arc::default(),
             settings,
         })
     }
 
+    /// The broker stops: long polls answer at once, connections end.
+    pub(crate) fn stop(&self) {
+        self.stop.is_set.store(true, Release);
+        self.stop.set.notify_waiters();
+    }
+
     /// Ready once the broker stops.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
-        let mut stopping = self.stopping.clone();
+        let stop = Arc::clone(&self.stop);
         async move {
-            // An error means that the broker is gone: that is a stop, too.
-            let _ = stopping.wait_for(|stop| *stop).await;
+            // Counts as waiting from here on, before the look.
+            let set = stop.set.notified();
+            if !stop.is_set.load(Acquire) {
+                set.await;
+            }
         }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.stop.is_set.load(Acquire)
     }
 }

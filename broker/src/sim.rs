@@ -13,7 +13,6 @@ use millstream_log::{Clock, CompactLimits, Demand, Disk, Flusher, ManualClock, P
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::StartError;
@@ -55,7 +54,6 @@ pub struct SimBroker {
     disk: SimDisk,
     data_dir: DataDir,
     flusher: Arc<Flusher>,
-    stop: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
     clock: Arc<ManualClock>,
     upkeep: Mutex<Upkeep>,
@@ -102,7 +100,6 @@ impl SimBroker {
             clean: identity.clean,
             low_water: settings.low_water,
         });
-        let (stop, stopping) = watch::channel(false);
         let parts = NodeParts {
             machine,
             control: Control::Tasks(Handle::current()),
@@ -111,7 +108,6 @@ impl SimBroker {
             directories: vec![directory],
             missing: Vec::new(),
             http_address: None,
-            stopping,
         };
         let node = Arc::new(Node::open(settings, parts)?);
         node.topics.recover(&|| false);
@@ -127,7 +123,7 @@ impl SimBroker {
             began_ms,
             remembered_ms: began_ms,
         });
-        Ok(Self { node, disk, data_dir, flusher, stop, connections: Mutex::default(), clock, upkeep })
+        Ok(Self { node, disk, data_dir, flusher, connections: Mutex::default(), clock, upkeep })
     }
 
     /// Partitions that could not be opened at the start.
@@ -207,7 +203,7 @@ impl SimBroker {
     /// Stops as a real broker does: requests that were read are answered, logs are closed. Tells whether the next
     /// start finds everything in order.
     pub async fn shutdown(self) -> bool {
-        self.stop.send_replace(true);
+        self.node.stop();
         let mut connections = std::mem::take(&mut *self.connections.lock());
         // Answers may wait for a flush.
         while !connections.is_empty() {

@@ -19,7 +19,6 @@ use millstream_protocol::messages::produce_request::{PartitionProduceData, Topic
 use millstream_protocol::messages::*;
 use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Request};
-use tokio::sync::watch;
 
 use crate::dispatch::{Answer, Call, Handler, Peer};
 use crate::fetch_session::FetchSessions;
@@ -43,7 +42,6 @@ const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
 /// Node 1 of two, with a topic whose partition 1 the other node leads.
 struct Cluster {
     node: Arc<Node>,
-    _stop: watch::Sender<bool>,
     folder: tempfile::TempDir,
 }
 
@@ -85,7 +83,6 @@ impl Cluster {
         let topics = Topics::load(store.clone(), logs, &settings.topic_defaults).unwrap();
         let time = BelievedTime::new(store.clone(), Arc::new(SystemClock), Duration::ZERO).unwrap();
         let metrics = Metrics::new(topics.directories());
-        let (stop, stopping) = watch::channel(false);
         let node = Node {
             clock: Arc::new(SystemClock),
             time,
@@ -98,10 +95,10 @@ impl Cluster {
             compactions: Compactions::default(),
             http_address: None,
             control: Control::Threads(tokio::runtime::Handle::current()),
-            stopping,
             settings,
+            stop: Arc::default(),
         };
-        Self { node: Arc::new(node), _stop: stop, folder }
+        Self { node: Arc::new(node), folder }
     }
 
     async fn ask<H: Handler>(&self, version: i16, request: H::Request) -> <H::Request as Request>::Response {

@@ -8,7 +8,6 @@ use millstream_log::{
 };
 use millstream_protocol::records::{BatchBuilder, BatchView, Compression, NewRecord};
 use millstream_protocol::{KStr, Uuid};
-use tokio::sync::watch;
 
 use super::*;
 use crate::machine::{Control, Machine, Uuids};
@@ -31,7 +30,6 @@ struct Stage {
     node: Arc<Node>,
     keeper: Keeper,
     cleaner: Cleaner,
-    _stop: watch::Sender<bool>,
 }
 
 impl Stage {
@@ -62,7 +60,6 @@ impl Stage {
         };
         let identity =
             Identity { cluster_id: "c".into(), leader_epoch: LeaderEpoch::new(3), clean: CleanStart::No };
-        let (stop, stopping) = watch::channel(false);
         let parts = NodeParts {
             machine,
             control: Control::Threads(tokio::runtime::Handle::current()),
@@ -71,12 +68,11 @@ impl Stage {
             directories: vec![Arc::clone(&directory)],
             missing: Vec::new(),
             http_address: None,
-            stopping,
         };
         let node = Arc::new(Node::open(settings, parts).unwrap());
         let keeper = Keeper::new(Arc::clone(&node), Arc::clone(&directory));
         let cleaner = Cleaner::new(Arc::clone(&node), directory);
-        Self { disk: disk.clone(), node, keeper, cleaner, _stop: stop }
+        Self { disk: disk.clone(), node, keeper, cleaner }
     }
 
     fn create(&self, name: &'static str) -> Arc<Topic> {
