@@ -203,7 +203,10 @@ impl Cleaner {
     fn scrub_a_piece(&mut self, now: Duration) -> bool {
         let Some(scrub) = &mut self.scrub else { return false };
         if scrub.at.is_none() {
-            if scrub.began.is_some_and(|began| now < began + SCRUB_EACH) {
+            // What is not open yet would be passed over, and not be looked at for a day.
+            if !self.node.topics.recovery().is_over()
+                || scrub.began.is_some_and(|began| now < began + SCRUB_EACH)
+            {
                 return false;
             }
             (scrub.began, scrub.bytes, scrub.damaged) = (Some(now), 0, 0);

@@ -222,6 +222,8 @@ async fn a_partition_that_could_not_be_opened_at_the_start_is_opened_later() {
 async fn damage_is_found_by_the_scrub_and_costs_its_range_only() {
     let disk = SimDisk::new();
     let mut stage = Stage::on(&disk, &[("log.scrub.max.bytes.per.second", "1000000000")]);
+    assert_eq!(stage.cleaner.step(at(0)), Duration::from_secs(1), "nothing is open yet: no pass is begun");
+    stage.node.topics.recover(&|| false);
     let topic = stage.create("t");
     for _ in 0..3 {
         write(only(&topic)).unwrap();
