@@ -104,7 +104,7 @@ impl Default for LogConfig {
             min_dirty_ppm: 500_000,
             min_compaction_lag: Duration::ZERO,
             max_compaction_lag: Duration::MAX,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 256 << 20,
             checkpoint_interval: Duration::from_mins(1),
             cleanup: CleanupPolicy::Delete,
             retention_age: None,
