@@ -1,7 +1,8 @@
 //! Which leader epoch began where.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -87,26 +88,45 @@ pub(crate) struct EpochRun {
     pub(crate) batches: u64,
 }
 
+/// How well a chain of runs explains what was found: by the most batches, then by the fewest changes of epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Weight {
+    batches: u64,
+    changes: Reverse<u64>,
+}
+
+impl Weight {
+    fn with_a_change(self) -> Self {
+        Self { changes: Reverse(self.changes.0 + 1), ..self }
+    }
+}
+
 /// Which runs to believe, when nothing else says who led when: epochs never fall and lie within `possible`, so
-/// it is those with the most batches that are in order.
+/// it is those with the most batches that are in order, and of several such those with the fewest changes.
 pub(crate) fn believable_runs(runs: &[EpochRun], possible: RangeInclusive<LeaderEpoch>) -> Vec<bool> {
-    // For an epoch: the most batches in order that end with a run of it, and which run that is. A later epoch
-    // is kept only if it has more.
-    let mut best: BTreeMap<LeaderEpoch, (u64, usize)> = BTreeMap::new();
+    // For an epoch: the weightiest chain that ends with a run of it, and which run that is. A later epoch is
+    // kept only if going on to it from an earlier one weighs less.
+    let mut best: BTreeMap<LeaderEpoch, (Weight, usize)> = BTreeMap::new();
     let mut before = vec![None; runs.len()];
     for (at, run) in runs.iter().enumerate().filter(|(_, run)| possible.contains(&run.epoch)) {
-        let last = best.range(..=run.epoch).next_back().map(|(_, last)| *last);
-        let batches = last.map_or(0, |(batches, _)| batches) + run.batches;
+        let same = best.get(&run.epoch).copied();
+        let earlier =
+            best.range(..run.epoch).next_back().map(|(_, (weight, at))| (weight.with_a_change(), *at));
+        let last = same.max(earlier);
         before[at] = last.map(|(_, run)| run);
-        while let Some((epoch, _)) = best.range(run.epoch..).next().filter(|(_, (held, _))| *held <= batches)
+        let mut weight = last.map_or(Weight { batches: 0, changes: Reverse(0) }, |(weight, _)| weight);
+        weight.batches += run.batches;
+        best.insert(run.epoch, (weight, at));
+        let later = (Bound::Excluded(run.epoch), Bound::Unbounded);
+        while let Some((epoch, _)) =
+            best.range(later).next().filter(|(_, (held, _))| *held <= weight.with_a_change())
         {
             let epoch = *epoch;
             best.remove(&epoch);
         }
-        best.insert(run.epoch, (batches, at));
     }
     let mut believable = vec![false; runs.len()];
-    let mut next = best.last_key_value().map(|(_, (_, run))| *run);
+    let mut next = best.values().max_by_key(|(weight, _)| *weight).map(|(_, run)| *run);
     while let Some(run) = next {
         believable[run] = true;
         next = before[run];
@@ -152,5 +172,12 @@ mod tests {
         assert_eq!(believed(&[(4, 5), (0, 1), (4, 2), (5000, 1), (7, 1)]), [4, 4, 7], "impossible");
         assert_eq!(believed(&[(9, 1), (1, 3), (2, 1)]), [1, 2], "the first");
         assert_eq!(believed(&[(1, 3), (2, 1), (1, 1)]), [1, 1]);
+    }
+
+    #[test]
+    fn of_two_batches_that_contradict_each_other_the_one_that_changes_nothing_is_believed() {
+        assert_eq!(believed(&[(2, 1), (1, 1), (2, 5)]), [2, 2], "the second batch of a log, too low");
+        assert_eq!(believed(&[(2, 5), (4, 1), (2, 1), (4, 7)]), [2, 2, 4], "the last but one of an epoch");
+        assert_eq!(believed(&[(2, 5), (4, 1), (3, 1), (4, 7)]), [2, 4, 4], "the second of an epoch");
     }
 }

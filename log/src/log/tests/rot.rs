@@ -234,6 +234,32 @@ fn one_flipped_bit_costs_the_batch_that_has_it_and_nothing_else() {
 }
 
 #[test]
+fn a_length_that_is_wrong_and_ends_where_a_later_batch_does_costs_none_of_those_between() {
+    let rig = Rig::small();
+    let log = rig.open();
+    // Every batch has 128 bytes and begins at a multiple of them.
+    let value = [b'v'; 128 - 69];
+    for _ in 0..20 {
+        written(&log, &[&value]);
+    }
+    log.close().unwrap();
+    let batches = batches_of(&rig);
+    assert!(batches.iter().all(|batch| batch.positions.len() == 128));
+    let sealed: Vec<_> = (0..batches.len()).filter(|at| batches[*at].file != last_of(&batches)).collect();
+    for at in sealed {
+        for way in WAYS {
+            let rig = fork(&rig);
+            // 256 bytes more: two batches.
+            let bit = (batches[at].positions.start + 10) as u64 * 8;
+            assert!(rig.disk.damage(&Rig::file(&batches[at].file), Damage::FlippedBit { bit }));
+            rig.disk.evict(&Rig::file(&batches[at].file));
+            let (log, _) = way.open(&rig);
+            check(&log, &batches, &[at]);
+        }
+    }
+}
+
+#[test]
 fn what_left_memory_is_verified_again_though_this_process_wrote_it() {
     for trial in 0..60 {
         let mut rig = rig();

@@ -1,5 +1,7 @@
 //! Bar 5: a flipped bit in a sealed segment costs the batch that has it, and is reported.
 
+use std::ops::Range;
+
 use millstream_log::{CleanStart, Damage, Disk as _};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -22,6 +24,9 @@ enum Way {
 const WAYS: [Way; 5] =
     [Way::CleanStart, Way::UncleanStart, Way::WithoutIndexes, Way::WithoutSnapshots, Way::Running];
 
+/// Where a batch has its leader epoch.
+const EPOCH: Range<usize> = 12..16;
+
 pub(in crate::proof) fn run(options: &Options) -> Proven {
     let seed = options.seed();
     let mut dice = SmallRng::seed_from_u64(seed);
@@ -37,13 +42,21 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
         let Some((rig, batches)) = &held else { continue };
         let sealed =
             batches.iter().filter(|batch| batches.last().is_some_and(|last| last.file != batch.file));
-        let at = dice.random_range(0..sealed.count());
-        let batch = &batches[at];
-        // Headers are where it is hardest: every other flip hits one.
-        let reach = if flip % 2 == 0 { 61 } else { batch.bytes.len() };
-        let byte = dice.random_range(0..reach);
-        let bit = (batch.positions.start + byte) as u64 * 8 + dice.random_range(0..8);
+        let sealed = sealed.count();
         let way = WAYS[flip % WAYS.len()];
+        let (at, byte) = loop {
+            let at = dice.random_range(0..sealed);
+            // Headers are where it is hardest: every other flip hits one.
+            let reach = if flip % 2 == 0 { 61 } else { batches[at].bytes.len() };
+            let byte = dice.random_range(0..reach);
+            if !(matches!(way, Way::WithoutSnapshots)
+                && EPOCH.contains(&byte)
+                && is_near_a_change(batches, at))
+            {
+                break (at, byte);
+            }
+        };
+        let bit = (batches[at].positions.start + byte) as u64 * 8 + dice.random_range(0..8);
         let rig = rig.fork();
         judge(&rig, batches, Flip { at, bit }, way).map_err(|why| {
             Failure::Broken(format!("flip {flip} of seed {seed}, batch {at}, byte {byte}, {way:?}: {why:#}"))
@@ -58,6 +71,14 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
         "{flips} flipped bits, all read: 0 wrong bytes served, 0 undamaged records lost, {reported} batches reported, \
          0 bytes cut; seed {seed}"
     ))
+}
+
+/// Whether an epoch begins or ends near a batch. Without snapshots batches alone say who led when, and there
+/// one that says otherwise may be right.
+fn is_near_a_change(batches: &[Batch], at: usize) -> bool {
+    let epoch = |at: usize| batches.get(at).map(|batch| &batch.bytes[EPOCH]);
+    let around = [at.checked_sub(2), at.checked_sub(1), Some(at + 1), Some(at + 2)];
+    !around.into_iter().all(|near| near.and_then(epoch) == epoch(at))
 }
 
 #[derive(Clone, Copy)]
