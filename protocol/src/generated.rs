@@ -16,6 +16,10 @@ pub mod api_versions_request;
 pub mod api_versions_response;
 pub mod compact_logs_request;
 pub mod compact_logs_response;
+pub mod consumer_group_describe_request;
+pub mod consumer_group_describe_response;
+pub mod consumer_group_heartbeat_request;
+pub mod consumer_group_heartbeat_response;
 pub mod create_acls_request;
 pub mod create_acls_response;
 pub mod create_partitions_request;
@@ -112,6 +116,10 @@ pub use api_versions_request::ApiVersionsRequest;
 pub use api_versions_response::ApiVersionsResponse;
 pub use compact_logs_request::CompactLogsRequest;
 pub use compact_logs_response::CompactLogsResponse;
+pub use consumer_group_describe_request::ConsumerGroupDescribeRequest;
+pub use consumer_group_describe_response::ConsumerGroupDescribeResponse;
+pub use consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
+pub use consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 pub use create_acls_request::CreateAclsRequest;
 pub use create_acls_response::CreateAclsResponse;
 pub use create_partitions_request::CreatePartitionsRequest;
@@ -244,6 +252,8 @@ macro_rules! for_each_request {
             DescribeProducersRequest,
             DescribeTransactionsRequest,
             ListTransactionsRequest,
+            ConsumerGroupHeartbeatRequest,
+            ConsumerGroupDescribeRequest,
             ListConfigResourcesRequest,
             DescribeTopicPartitionsRequest,
             CompactLogsRequest,
