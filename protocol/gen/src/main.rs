@@ -29,8 +29,10 @@ fn main() -> ExitCode {
 
 /// File name under `protocol/src` to content.
 fn generate(protocol: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
-    let apis = schema::read_folder(&protocol.join("schema")).map_err(|error| error.to_string())?;
-    rust::files(&apis).into_iter().map(|(name, text)| Ok((PathBuf::from(name), formatted(&text)?))).collect()
+    let folder = protocol.join("schema");
+    let apis = schema::read_folder(&folder).map_err(|error| error.to_string())?;
+    let records = schema::read_records(&folder).map_err(|error| error.to_string())?;
+    rust::files(&apis, &records).into_iter().map(|(name, text)| Ok((PathBuf::from(name), formatted(&text)?))).collect()
 }
 
 fn formatted(text: &str) -> Result<String, String> {

@@ -13,6 +13,9 @@
 //!     topic_id  uuid     13+ ignorable ignorable: dropped silently where a version lacks it
 //! ```
 //!
+//! What a coordinator keeps in a topic is described likewise, in a `.record` file: `record OffsetCommit = 1`, then
+//! a `key` and a `value`. The number stands in front of the key, the version in front of the value.
+//!
 //! A field without versions has those of the structure around it. `null 2+` after a nullable type says that
 //! null is possible only from version 2 on.
 
@@ -127,6 +130,19 @@ pub struct Api {
     pub response: Message,
 }
 
+/// One kind of record that a coordinator keeps in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordKind {
+    /// What it is for.
+    pub about: String,
+    /// Its number.
+    pub number: i16,
+    /// What it is found by.
+    pub key: Message,
+    /// What is kept.
+    pub value: Message,
+}
+
 /// From here on numbers are Millstream's own: Kafka's are far below, and clients ignore what they do not know.
 const OWN_FROM: i16 = 0x4000;
 
@@ -157,33 +173,46 @@ impl std::error::Error for SchemaError {}
 
 /// Reads every `.api` file of a folder; the result is in the order of the API numbers.
 pub fn read_folder(folder: &Path) -> Result<Vec<Api>, SchemaError> {
-    let unreadable = |path: &Path, error: std::io::Error| SchemaError {
-        place: path.display().to_string(),
-        problem: error.to_string(),
-    };
-    let mut apis = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
-        let path = entry.map_err(|error| unreadable(folder, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "api") {
-            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
-            apis.push(parse(&text, &path.display().to_string())?);
-        }
-    }
+    let mut apis = read_all(folder, "api", parse)?;
     apis.sort_by_key(|api| api.key);
     Ok(apis)
 }
 
-/// Reads the definition of one API; `file` is for error messages.
-pub fn parse(text: &str, file: &str) -> Result<Api, SchemaError> {
-    let mut parser = Parser { lines: Vec::new(), at: 0, file };
-    for (number, line) in text.lines().enumerate() {
-        let content = line.trim();
-        if !content.is_empty() {
-            let indent = line.len() - line.trim_start().len();
-            parser.lines.push(Line { number: number + 1, indent, content });
+/// Reads every `.record` file of a folder; the result is in the order of their numbers.
+pub fn read_records(folder: &Path) -> Result<Vec<RecordKind>, SchemaError> {
+    let mut kinds = read_all(folder, "record", parse_record)?;
+    kinds.sort_by_key(|kind| kind.number);
+    Ok(kinds)
+}
+
+fn read_all<T>(
+    folder: &Path,
+    wanted: &str,
+    read: fn(&str, &str) -> Result<T, SchemaError>,
+) -> Result<Vec<T>, SchemaError> {
+    let unreadable = |path: &Path, error: std::io::Error| SchemaError {
+        place: path.display().to_string(),
+        problem: error.to_string(),
+    };
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
+        let path = entry.map_err(|error| unreadable(folder, error))?.path();
+        if path.extension().is_some_and(|extension| extension == wanted) {
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            all.push(read(&text, &path.display().to_string())?);
         }
     }
-    parser.api()
+    Ok(all)
+}
+
+/// Reads the definition of one API; `file` is for error messages.
+pub fn parse(text: &str, file: &str) -> Result<Api, SchemaError> {
+    Parser::over(text, file).api()
+}
+
+/// Reads the definition of one kind of record; `file` is for error messages.
+pub fn parse_record(text: &str, file: &str) -> Result<RecordKind, SchemaError> {
+    Parser::over(text, file).record()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -200,6 +229,18 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn over(text: &'a str, file: &'a str) -> Self {
+        let mut lines = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let content = line.trim();
+            if !content.is_empty() {
+                let indent = line.len() - line.trim_start().len();
+                lines.push(Line { number: number + 1, indent, content });
+            }
+        }
+        Self { lines, at: 0, file }
+    }
+
     fn error(&self, problem: impl Into<String>) -> SchemaError {
         let at = self.at.min(self.lines.len().saturating_sub(1));
         let number = self.lines.get(at).map_or(0, |line| line.number);
@@ -213,19 +254,37 @@ impl<'a> Parser<'a> {
     }
 
     fn api(&mut self) -> Result<Api, SchemaError> {
-        let about = self.next().and_then(|line| line.content.strip_prefix("# "));
-        let about =
-            about.ok_or_else(|| self.error("the first line says what the API is for: # ..."))?.to_owned();
-        let head = self.next().and_then(|line| line.content.strip_prefix("api "));
-        let (name, key) = head
-            .and_then(|head| head.split_once(" = "))
-            .ok_or_else(|| self.error("expected: api Name = number"))?;
-        let key = key.parse().map_err(|_| self.error("the API's number is not a number"))?;
+        let (about, name, key) = self.head("api ")?;
         let request = self.message("request", format!("{name}Request"))?;
         let response = self.message("response", format!("{name}Response"))?;
+        self.end()?;
+        Ok(Api { about, name: name.to_owned(), key, request, response })
+    }
+
+    fn record(&mut self) -> Result<RecordKind, SchemaError> {
+        let (about, name, number) = self.head("record ")?;
+        let key = self.message("key", format!("{name}Key"))?;
+        let value = self.message("value", format!("{name}Value"))?;
+        self.end()?;
+        Ok(RecordKind { about, number, key, value })
+    }
+
+    /// What it is for, its name and its number.
+    fn head(&mut self, kind: &str) -> Result<(String, &'a str, i16), SchemaError> {
+        let about = self.next().and_then(|line| line.content.strip_prefix("# "));
+        let about = about.ok_or_else(|| self.error("the first line says what it is for: # ..."))?.to_owned();
+        let head = self.next().and_then(|line| line.content.strip_prefix(kind));
+        let (name, number) = head
+            .and_then(|head| head.split_once(" = "))
+            .ok_or_else(|| self.error(format!("expected: {kind}Name = number")))?;
+        let number = number.parse().map_err(|_| self.error("what stands after '=' is not a number"))?;
+        Ok((about, name, number))
+    }
+
+    fn end(&mut self) -> Result<(), SchemaError> {
         match self.next() {
-            None => Ok(Api { about, name: name.to_owned(), key, request, response }),
-            Some(_) => Err(self.error("nothing comes after the response")),
+            None => Ok(()),
+            Some(_) => Err(self.error("nothing is expected from here on")),
         }
     }
 
