@@ -86,7 +86,7 @@ impl From<io::Error> for End {
 
 impl<T: Transport> Connection<T> {
     pub(crate) fn new(node: Arc<Node>, peer: Peer, stream: T) -> Self {
-        let session = Session::new(node.settings.frame_bytes_max);
+        let session = Session::new(node.settings().frame_bytes_max);
         let reader = FrameReader::new(Arc::clone(&node.frames));
         let (in_flight, outbox) = (FuturesOrdered::new(), Outbox::default());
         Self { node, peer: Arc::new(peer), stream, session, reader, in_flight, outbox }
@@ -138,7 +138,7 @@ impl<T: Transport> Connection<T> {
 
     async fn exchange(&mut self) -> Result<End, End> {
         let stop = self.node.stopped();
-        let check = tokio::time::sleep(CHECK_EACH.min(self.node.settings.idle_after));
+        let check = tokio::time::sleep(CHECK_EACH.min(self.node.settings().idle_after));
         tokio::pin!(stop, check);
         let mut silence = Silence::default();
         loop {
@@ -160,7 +160,7 @@ impl<T: Transport> Connection<T> {
                 }
                 () = &mut stop => return self.drain().await,
                 () = &mut check => {
-                    let idle_after = self.node.settings.idle_after;
+                    let idle_after = self.node.settings().idle_after;
                     let each = CHECK_EACH.min(idle_after);
                     if let Some(end) = silence.on_check(&self.reader, self.in_flight.is_empty(), idle_after) {
                         return Ok(end);

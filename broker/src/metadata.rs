@@ -5,6 +5,7 @@
 pub(crate) mod believed_time;
 pub(crate) mod cluster_view;
 pub(crate) mod identity;
+pub(crate) mod live_settings;
 pub(crate) mod producer_ids;
 pub(crate) mod topic_name;
 pub(crate) mod topics;

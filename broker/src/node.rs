@@ -2,6 +2,7 @@
 //! own or guards itself.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -16,6 +17,7 @@ use crate::meta_store::{MetaError, MetaStore};
 use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
 use crate::metadata::identity::Identity;
+use crate::metadata::live_settings::LiveSettings;
 use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::topics::{Logs, Topics};
 use crate::metrics::Metrics;
@@ -26,7 +28,7 @@ use crate::storage::folders::Missing;
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) settings: BrokerSettings,
+    pub(crate) settings: LiveSettings,
     /// The wall clock, which stamps records.
     pub(crate) clock: Arc<dyn Clock>,
     /// The clock of the logs, by which ages are judged.
@@ -73,6 +75,8 @@ impl Node {
         if identity.clean == CleanStart::No {
             tracing::info!(epoch = %identity.leader_epoch, "the last broker here did not stop cleanly; logs are checked");
         }
+        let live = LiveSettings::load(settings, Arc::clone(&store))?;
+        let settings = live.now();
         let clock = Arc::clone(&machine.clock);
         let time = BelievedTime::new(Arc::clone(&store), Arc::clone(&clock), settings.clock_hold)?;
         let machine = Machine { clock: time.clock(), ..machine };
@@ -97,8 +101,13 @@ impl Node {
             http_address,
             control,
             stop: Arc::default(),
-            settings,
+            settings: live,
         })
+    }
+
+    /// The settings that are in force at this moment.
+    pub(crate) fn settings(&self) -> impl Deref<Target = Arc<BrokerSettings>> + use<> {
+        self.settings.now()
     }
 
     /// The broker stops: long polls answer at once, connections end.

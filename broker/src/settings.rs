@@ -5,12 +5,14 @@
 //! the broker receive a narrowed struct, never the table.
 
 mod broker;
+mod layers;
 mod registry;
 mod topic;
 
 use std::collections::BTreeMap;
 
 pub(crate) use broker::{BrokerSettings, ReplicationPolicy};
+pub(crate) use layers::{Layer, Layers};
 pub use registry::REGISTRY;
 pub(crate) use topic::TopicSettings;
 
@@ -21,6 +23,8 @@ pub struct Knob {
     pub name: &'static str,
     /// Where it can be set.
     pub scope: Scope,
+    /// When a value that is set on a running broker takes effect.
+    pub effect: Effect,
     /// What values look like.
     pub kind: Kind,
     /// The value when nothing is set, as it would be written.
@@ -29,13 +33,22 @@ pub struct Knob {
     pub doc: &'static str,
 }
 
+/// When a new value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// When the broker starts; it cannot be set while it runs.
+    AtStart,
+    /// At once: it can be set while the broker runs, for all brokers or for one.
+    AtOnce,
+}
+
 /// Where a knob can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// For the broker, before it starts.
+    /// For the broker.
     Broker,
-    /// For one topic when it is created, under the name given here; the broker's value is the default of
-    /// all topics.
+    /// For one topic as well, under the name given here; the broker's value is the default of all topics.
+    /// It takes effect at once.
     Topic(&'static str),
 }
 
@@ -160,6 +173,14 @@ pub enum SettingError {
         name: String,
         /// What happens instead.
         reason: &'static str,
+    },
+    /// Set while the broker runs, which would have no effect.
+    #[error(
+        "'{name}' is read when the broker starts; set it in its file, environment or command line, and restart it"
+    )]
+    AtStartOnly {
+        /// What was written.
+        name: String,
     },
     /// A topic's name for a knob was used for the broker, or the other way round.
     #[error("'{name}' cannot be set here; the name here is '{instead}'")]
@@ -362,6 +383,14 @@ pub(crate) fn write(written: &mut Written, name: &str, value: &str) -> Result<()
     knob.check(value)?;
     written.insert(knob.name, value.to_owned());
     Ok(())
+}
+
+/// Notes a broker's setting that can be set while it runs, checked on its own.
+pub(crate) fn write_live(written: &mut Written, name: &str, value: &str) -> Result<(), SettingError> {
+    match knob_for(name, value)?.effect {
+        Effect::AtOnce => write(written, name, value),
+        Effect::AtStart => Err(SettingError::AtStartOnly { name: name.to_owned() }),
+    }
 }
 
 /// A value that is in force: what was written, else the default.

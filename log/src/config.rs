@@ -8,9 +8,10 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::flusher::Flusher;
 use crate::ids::LeaderEpoch;
+use crate::segment::SEGMENT_BYTES_MAX;
 
 /// How one log stores. The broker checks bounds; values outside them are brought into them when the log
-/// is opened.
+/// is opened or told others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// A segment that would grow beyond this is rolled (`segment.bytes`). At most 2 GiB - 1.
@@ -54,6 +55,13 @@ pub struct LogConfig {
     pub flush_interval: Option<Duration>,
     /// Whether room is set aside for a segment that grows (`preallocate`).
     pub preallocate: bool,
+}
+
+impl LogConfig {
+    /// The same within what a log can do.
+    pub(crate) fn bounded(self) -> Self {
+        Self { segment_bytes: self.segment_bytes.min(SEGMENT_BYTES_MAX), ..self }
+    }
 }
 
 /// What "durable" means to those who append.

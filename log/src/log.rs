@@ -16,9 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use crate::sync::{ArcSwap, Mutex};
 
 use crate::clock::Clock;
 use crate::combiner::Combiner;
@@ -28,7 +28,7 @@ use crate::flusher::{Flush, Flusher};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::partition::SharedEpochs;
 use crate::recovery::{Recovered, Recovery, UnsyncedNames, recover};
-use crate::segment::{SEGMENT_BYTES_MAX, Segment};
+use crate::segment::Segment;
 use crate::segment_list::SegmentList;
 use crate::snapshot::Safety;
 use crate::tail::{Offsets, Parked, Tail};
@@ -41,6 +41,7 @@ mod errors;
 mod failure;
 mod open_files;
 mod reading;
+mod reconfiguring;
 mod reopening;
 mod retention;
 mod scrubbing;
@@ -72,7 +73,8 @@ pub struct Log {
     clock: Arc<dyn Clock>,
     flusher: Arc<Flusher>,
     dir: Arc<Path>,
-    config: LogConfig,
+    /// Replaced as a whole; what has begun goes on under the one it began with.
+    config: ArcSwap<LogConfig>,
     queue: Combiner<Queued>,
     writer: Mutex<Writer>,
     segments: SegmentList<Segment>,
@@ -131,15 +133,14 @@ impl Log {
         let epochs = Arc::<SharedEpochs>::default();
         let state = WriterState { partition, active, active_since_ms, cleaned_to };
         let writer = Writer::new(state, Arc::clone(&epochs));
-        let OpenOptions { disk, clock, flusher, mut config, leader_epoch: asked, .. } = options;
+        let OpenOptions { disk, clock, flusher, config, leader_epoch: asked, .. } = options;
         unsynced.made_in.iter().for_each(|dir| flusher.forget(dir));
-        config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let log = Arc::new(Self {
             disk,
             clock,
             flusher,
             dir,
-            config,
+            config: ArcSwap::from_pointee(config.bounded()),
             queue: Combiner::new(),
             writer: Mutex::new(writer),
             segments: SegmentList::new(segments),

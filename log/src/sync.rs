@@ -82,6 +82,16 @@ mod modelled {
         }
     }
 
+    pub(crate) struct Loaded<T>(Arc<T>);
+
+    impl<T> Deref for Loaded<T> {
+        type Target = Arc<T>;
+
+        fn deref(&self) -> &Arc<T> {
+            &self.0
+        }
+    }
+
     /// A model cannot see into `arc_swap`; a lock shows it the same order of loads and stores.
     #[derive(Debug)]
     pub(crate) struct ArcSwap<T>(Mutex<Arc<T>>);
@@ -91,8 +101,8 @@ mod modelled {
             Self(Mutex::new(Arc::new(value)))
         }
 
-        pub(crate) fn load(&self) -> Arc<T> {
-            self.load_full()
+        pub(crate) fn load(&self) -> Loaded<T> {
+            Loaded(self.load_full())
         }
 
         pub(crate) fn load_full(&self) -> Arc<T> {

@@ -111,7 +111,7 @@ fn admit(node: &Arc<Node>, connections: &Arc<Semaphore>, stream: TcpStream, addr
         Ok(slot) => slot,
         Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
             node.metrics.connection_refused();
-            let most = node.settings.connections_max;
+            let most = node.settings().connections_max;
             tracing::warn!(peer = %address, "connection closed: there are {most} already (max.connections)");
             return;
         }

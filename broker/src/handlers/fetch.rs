@@ -45,7 +45,7 @@ impl Handler for Fetch {
                 return Answer::Now(FetchResponse { error_code, ..Default::default() });
             }
         };
-        let limits = Limits::new(&request, call.node.settings.fetch_bytes_max);
+        let limits = Limits::new(&request, call.node.settings().fetch_bytes_max);
         let fetch = Fetching { call, context, wanted, limits };
         match fetch.try_look() {
             Some(look) if fetch.is_enough(&look) => Answer::Now(fetch.reply(look)),

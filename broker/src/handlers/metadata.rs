@@ -6,7 +6,7 @@
 //!
 //! This is the only request that creates topics by the way: Produce and Fetch never do.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::authorized::{cluster_operations, topic_operations};
 use super::leader_told::LeaderTold;
 use super::wire_errors::code_for_topic;
 use crate::dispatch::{Answer, Call, Handler};
-use crate::metadata::topics::{Snapshot, Topic, TopicError};
+use crate::metadata::topics::{Overrides, Snapshot, Topic, TopicError};
 
 pub(crate) struct Metadata;
 
@@ -47,7 +47,7 @@ fn asked(request: &MetadataRequest, version: i16) -> Option<&[MetadataRequestTop
 }
 
 fn may_create(call: &Call, request: &MetadataRequest) -> bool {
-    call.node.settings.auto_create_topics && request.allow_auto_topic_creation
+    call.node.settings().auto_create_topics && request.allow_auto_topic_creation
 }
 
 /// Creating a topic waits for the disk, so it happens elsewhere.
@@ -127,15 +127,14 @@ fn existing(snapshot: &Snapshot, name: &str) -> Option<Arc<Topic>> {
 
 fn create(call: &Call, request: &MetadataRequest, name: &KStr) -> Result<Arc<Topic>, ErrorCode> {
     let topics = &call.node.topics;
-    let partitions = i64::from(call.node.settings.partitions);
+    let partitions = i64::from(call.node.settings().partitions);
     if !may_create(call, request) {
         return Err(match topics.check_new(name, partitions) {
             Err(error @ TopicError::Name(_)) => code_for_topic(&error),
             _ => ErrorCode::UnknownTopicOrPartition,
         });
     }
-    let settings = call.node.settings.topic_defaults.clone();
-    match topics.create(name, partitions, settings, BTreeMap::new()) {
+    match topics.create(name, partitions, Overrides::new()) {
         Ok(topic) => Ok(topic),
         // Another connection was faster.
         Err(TopicError::Exists(_)) => {

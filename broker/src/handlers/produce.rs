@@ -257,7 +257,7 @@ fn check_header(batch: &BatchView<'_>, version: i16) -> Result<(), Refused> {
 
 /// Walks the records: a batch whose count or offsets lie would stop every consumer behind it.
 fn check_records(batch: &BatchView<'_>, call: &Call) -> Result<Validated, Refused> {
-    records::validate(batch, call.node.settings.decompressed_bytes_max).map_err(|error| {
+    records::validate(batch, call.node.settings().decompressed_bytes_max).map_err(|error| {
         let message = error.to_string();
         let records = error.record().map(|index| BatchIndexAndErrorMessage {
             batch_index: index,
@@ -274,7 +274,7 @@ const NAMED_RECORDS_MAX: usize = 100;
 fn refuse_without_key(batch: &BatchView<'_>, count: usize, call: &Call) -> Refused {
     let blame = KStr::from_static("a compacted topic takes no record without a key");
     let mut spans = Vec::new();
-    let limit = call.node.settings.decompressed_bytes_max;
+    let limit = call.node.settings().decompressed_bytes_max;
     let records = records::with_spans(batch, limit, &mut spans, |body, spans| {
         let without_key = spans.iter().filter(|span| span.key(body).is_none());
         let named = without_key.take(NAMED_RECORDS_MAX).map(|span| BatchIndexAndErrorMessage {
@@ -320,7 +320,7 @@ fn stored_form(
     let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
     let mut batch = match settings.compression {
         Some(codec) if header.compression().ok() != Some(codec) => {
-            let limit = call.node.settings.decompressed_bytes_max;
+            let limit = call.node.settings().decompressed_bytes_max;
             records::recompress(&batch, codec, limit).map_err(|error| invalid(&error))?
         }
         _ => batch,

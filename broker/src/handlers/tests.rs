@@ -28,6 +28,7 @@ use crate::meta_store::LocalMetaStore;
 use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::tests::TwoNodes;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
+use crate::metadata::live_settings::LiveSettings;
 use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::topics::{Logs, Topics};
 use crate::metrics::Metrics;
@@ -49,8 +50,7 @@ impl Cluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cluster = Self::on(folder, Box::new(TwoNodes));
-        let defaults = cluster.node.settings.topic_defaults.clone();
-        cluster.node.topics.create(&t(), 2, defaults, BTreeMap::new()).unwrap();
+        cluster.node.topics.create(&t(), 2, BTreeMap::new()).unwrap();
         cluster
     }
 
@@ -88,6 +88,7 @@ impl Cluster {
             time,
             view,
             topics,
+            settings: LiveSettings::load(settings, store.clone()).unwrap(),
             producer_ids: ProducerIds::new(store),
             fetch_sessions: FetchSessions::new(10),
             frames: FrameMemory::new(1 << 20),
@@ -95,7 +96,6 @@ impl Cluster {
             compactions: Compactions::default(),
             http_address: None,
             control: Control::Threads(tokio::runtime::Handle::current()),
-            settings,
             stop: Arc::default(),
         };
         Self { node: Arc::new(node), folder }
@@ -196,8 +196,7 @@ async fn metadata_names_each_partitions_own_leader() {
 async fn a_compacted_topic_refuses_a_batch_with_a_record_that_has_no_key() {
     let cluster = Cluster::new();
     let overrides = BTreeMap::from([("cleanup.policy".to_owned(), "compact,delete".to_owned())]);
-    let settings = cluster.node.settings.topic_defaults.with_overrides(&overrides).unwrap();
-    cluster.node.topics.create(&KStr::from_static("c"), 1, settings, overrides).unwrap();
+    cluster.node.topics.create(&KStr::from_static("c"), 1, overrides).unwrap();
     let mut all_keyed = BatchBuilder::new(Compression::None);
     let mut builder = BatchBuilder::new(Compression::Zstd);
     for key in [Some(&b"a"[..]), None, Some(b""), None] {

@@ -41,6 +41,7 @@ pub(super) fn code_for_topic(error: &TopicError) -> ErrorCode {
         TopicError::Exists(_) => ErrorCode::TopicAlreadyExists,
         TopicError::Unknown(_) => ErrorCode::UnknownTopicOrPartition,
         TopicError::PartitionCount { .. } | TopicError::NotMore { .. } => ErrorCode::InvalidPartitions,
+        TopicError::Setting(_) => ErrorCode::InvalidConfig,
         TopicError::Store(error) => code_for_store(error),
         TopicError::Log(_) | TopicError::Leftover(_) => ErrorCode::KafkaStorageError,
     }

@@ -5,12 +5,13 @@
 //! a topic exist. A crash in between leaves folders that no topic owns, without a byte in them; the next start
 //! removes these. A deletion goes the other way (`deleting`).
 
+mod configuring;
 mod deleting;
 mod logs;
 mod partition;
 mod recovering;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -24,10 +25,11 @@ use serde::{Deserialize, Serialize};
 use super::topic_name::{self, TopicNameError};
 use crate::machine::Uuids;
 use crate::meta_store::{Entry, Expect, MetaError, MetaStore};
-use crate::settings::TopicSettings;
+use crate::settings::{SettingError, TopicSettings};
 use crate::storage::directory::{Directory, Home};
 use crate::storage::folders::{FIRST, Missing};
 
+pub(crate) use configuring::Overrides;
 pub(crate) use deleting::Leftover;
 pub(crate) use logs::Logs;
 pub(crate) use partition::{Partition, Unavailable};
@@ -46,7 +48,7 @@ pub(crate) struct Topic {
     pub(crate) name: KStr,
     pub(crate) settings: TopicSettings,
     /// What was set for this topic, as it was written.
-    pub(crate) configs: BTreeMap<String, String>,
+    pub(crate) configs: Overrides,
     pub(crate) partitions: Vec<Arc<Partition>>,
     /// The store's version of this topic's entry.
     version: u64,
@@ -102,7 +104,7 @@ struct StoredTopic {
     id: Uuid,
     partitions: usize,
     #[serde(default)]
-    configs: BTreeMap<String, String>,
+    configs: Overrides,
     /// The data folder of each partition; those that are not named are in the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     homes: Vec<Uuid>,
@@ -147,6 +149,8 @@ pub(crate) enum TopicError {
     #[error("topic '{name}' has {has} partitions; {asked} were asked for, and partitions can only be added")]
     NotMore { name: KStr, has: usize, asked: i64 },
     #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error(transparent)]
     Store(#[from] MetaError),
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -166,8 +170,9 @@ pub(crate) enum CloseError {
 /// The topics of this node.
 pub(crate) struct Topics {
     snapshot: ArcSwap<Snapshot>,
-    /// Held while the snapshot is replaced; changes come one at a time.
-    changing: Mutex<()>,
+    /// What topics get that set nothing of their own. Held while the snapshot is replaced; changes come one at a
+    /// time.
+    changing: Mutex<TopicSettings>,
     store: Arc<dyn MetaStore>,
     logs: Logs,
     progress: RecoveryProgress,
@@ -211,7 +216,7 @@ impl Topics {
         }
         let snapshot = ArcSwap::from_pointee(snapshot);
         let progress = RecoveryProgress::of(count);
-        Ok(Self { snapshot, changing: Mutex::new(()), store, logs, progress })
+        Ok(Self { snapshot, changing: Mutex::new(defaults.clone()), store, logs, progress })
     }
 
     /// The topics as they are now.
@@ -271,10 +276,10 @@ impl Topics {
         &self,
         name: &KStr,
         partitions: i64,
-        settings: TopicSettings,
-        configs: BTreeMap<String, String>,
+        configs: Overrides,
     ) -> Result<Arc<Topic>, TopicError> {
-        let _changing = self.changing.lock();
+        let defaults = self.changing.lock();
+        let settings = defaults.with_overrides(&configs)?;
         let count = self.check_new(name, partitions)?;
         let chosen = self.logs.choose(&self.snapshot(), count);
         let homes: Vec<Home> = chosen.iter().map(|home| Home::On(Arc::clone(home))).collect();

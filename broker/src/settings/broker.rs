@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::storage::space::LowWater;
 
-use super::{SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size};
+use super::{Layers, SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size};
 
 /// What a Produce request needs besides its batch: header, topic name, array lengths.
 pub(super) const REQUEST_AROUND_BATCH_BYTES: usize = 1024;
@@ -21,8 +21,10 @@ pub(crate) enum ReplicationPolicy {
 /// Settings of this broker, checked together.
 #[derive(Debug, Clone)]
 pub(crate) struct BrokerSettings {
-    /// What was set, as it was written: DescribeConfigs tells it from the defaults.
-    pub(crate) written: Written,
+    /// What was set where, as it was written: DescribeConfigs tells it from the defaults.
+    pub(crate) layers: Layers,
+    /// The same put over each other.
+    written: Written,
     /// What topics get that set nothing of their own.
     pub(crate) topic_defaults: TopicSettings,
     pub(crate) partitions: i32,
@@ -55,9 +57,18 @@ pub(crate) struct BrokerSettings {
 }
 
 impl BrokerSettings {
+    /// The settings of a broker for which nothing was set while it ran.
+    ///
     /// # Errors
     /// Two settings contradict each other.
-    pub(crate) fn new(written: Written) -> Result<Self, SettingError> {
+    pub(crate) fn new(at_start: Written) -> Result<Self, SettingError> {
+        Self::of(Layers { at_start, ..Layers::default() })
+    }
+
+    /// # Errors
+    /// Two settings contradict each other.
+    pub(crate) fn of(layers: Layers) -> Result<Self, SettingError> {
+        let written = layers.flat();
         let topic_defaults = TopicSettings::new(&written);
         let frame_bytes_max = size(&written, "socket.request.max.bytes");
         let frames_in_flight_bytes = size(&written, "queued.max.request.bytes");
@@ -104,6 +115,7 @@ impl BrokerSettings {
             },
             cleaner_backoff: millis(&written, "log.cleaner.backoff.ms"),
             scrub_bytes_per_second: NonZeroU64::new(size(&written, "log.scrub.max.bytes.per.second") as u64),
+            layers,
             written,
         })
     }

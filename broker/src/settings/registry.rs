@@ -1,9 +1,15 @@
 //! The table of all settings. `docs/CONFIG.md` and DescribeConfigs are read off it.
 
-use super::{Kind, Knob, Scope};
+use super::{Effect, Kind, Knob, Scope};
 
+/// Read when the broker starts.
 const fn broker(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Knob {
-    Knob { name, scope: Scope::Broker, kind, default, doc }
+    Knob { name, scope: Scope::Broker, effect: Effect::AtStart, kind, default, doc }
+}
+
+/// Read from `Node::settings` whenever it is needed, so that it can be changed while the broker runs.
+const fn live(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Knob {
+    Knob { effect: Effect::AtOnce, ..broker(name, kind, default, doc) }
 }
 
 const fn topic(
@@ -13,7 +19,7 @@ const fn topic(
     default: &'static str,
     doc: &'static str,
 ) -> Knob {
-    Knob { name, scope: Scope::Topic(topic_name), kind, default, doc }
+    Knob { name, scope: Scope::Topic(topic_name), effect: Effect::AtOnce, kind, default, doc }
 }
 
 const fn int(min: i32) -> Kind {
@@ -32,7 +38,7 @@ pub static REGISTRY: &[Knob] = &[
         "",
         "HOST:PORT that clients are told to connect to. Empty: each client is told the address that it dialled itself.",
     ),
-    broker(
+    live(
         "auto.create.topics.enable",
         Kind::Boolean,
         "true",
@@ -45,20 +51,20 @@ pub static REGISTRY: &[Knob] = &[
         "producer",
         "How batches are compressed on disk. 'producer' keeps the bytes that the producer sent; anything else recompresses what comes in another form.",
     ),
-    broker(
+    live(
         "connections.max.idle.ms",
         Kind::Long { min: 1000, max: i64::MAX / 1_000_000 },
         "600000",
         "A connection over which nothing was asked for this long is closed; so is one whose client does not take its replies.",
     ),
-    broker(
+    live(
         "decompressed.batch.max.bytes",
         int(1024),
         "134217728",
         "The largest size to which a compressed batch may unpack. A batch that would exceed it is refused: it is a mistake or an attack.",
     ),
-    broker("delete.topic.enable", Kind::Boolean, "true", "Whether clients can delete topics."),
-    broker(
+    live("delete.topic.enable", Kind::Boolean, "true", "Whether clients can delete topics."),
+    live(
         "fetch.max.bytes",
         int(1024),
         "57671680",
@@ -76,13 +82,13 @@ pub static REGISTRY: &[Knob] = &[
         "127.0.0.1:9092",
         "HOST:PORT on which Kafka clients are served. Port 0 takes a free one.",
     ),
-    broker(
+    live(
         "log.cleaner.backoff.ms",
         Kind::Long { min: 100, max: i32::MAX as i64 },
         "15000",
         "How long the cleaner of a data folder rests when no partition is dirty enough to be compacted.",
     ),
-    broker(
+    live(
         "log.cleaner.dedupe.buffer.size",
         Kind::Long { min: 1 << 20, max: 1 << 40 },
         "134217728",
@@ -218,7 +224,7 @@ pub static REGISTRY: &[Knob] = &[
         "-1",
         "The size of a partition beyond which its oldest segments are deleted, as long as the others hold at least this much. -1: no limit.",
     ),
-    broker(
+    live(
         "log.retention.check.interval.ms",
         Kind::Long { min: 100, max: i32::MAX as i64 },
         "10000",
@@ -282,13 +288,13 @@ pub static REGISTRY: &[Knob] = &[
         "0",
         "Threads that serve Kafka's connections. 0: one for each processor.",
     ),
-    broker(
+    live(
         "num.partitions",
         Kind::Int { min: 1, max: 10_000 },
         "1",
         "Partitions of a topic that is created without a number of its own.",
     ),
-    broker(
+    live(
         "producer.id.expiration.ms",
         Kind::Long { min: 1, max: i32::MAX as i64 },
         "86400000",
@@ -300,7 +306,7 @@ pub static REGISTRY: &[Knob] = &[
         "268435456",
         "The most bytes of requests in memory at a time, over all connections. Reading waits when it is reached.",
     ),
-    broker(
+    live(
         "replication.factor.policy",
         Kind::Choice(&["strict", "virtual"]),
         "strict",

@@ -50,10 +50,10 @@ impl Log {
             clean_bytes += clean;
             dirty_bytes += bytes - clean;
         }
-        let lag_ms = i64::try_from(self.config.max_compaction_lag.as_millis()).unwrap_or(i64::MAX);
+        let lag_ms = i64::try_from(self.config().max_compaction_lag.as_millis()).unwrap_or(i64::MAX);
         let is_overdue = oldest_dirty_ms.is_some_and(|since| now_ms.saturating_sub(since) > lag_ms);
         let mut dirtiness = Dirtiness { clean_bytes, dirty_bytes, is_overdue, is_due: false };
-        let is_dirty = dirty_bytes > 0 && dirtiness.ratio_ppm() >= self.config.min_dirty_ppm;
+        let is_dirty = dirty_bytes > 0 && dirtiness.ratio_ppm() >= self.config().min_dirty_ppm;
         dirtiness.is_due = is_dirty || is_overdue;
         dirtiness
     }
@@ -82,7 +82,7 @@ impl Log {
             let writer = self.writer.lock();
             (self.segments.all(), writer.cleaned_to(), writer.active_since_ms())
         };
-        let lag_ms = i64::try_from(self.config.min_compaction_lag.as_millis()).unwrap_or(i64::MAX);
+        let lag_ms = i64::try_from(self.config().min_compaction_lag.as_millis()).unwrap_or(i64::MAX);
         let is_old_enough = |past: Past| lag_ms == 0 || now_ms.saturating_sub(past.appended_ms) >= lag_ms;
         let (active, sealed) = all.split_last().expect("a log has at least one segment");
         let count = sealed
@@ -92,7 +92,7 @@ impl Log {
         let segments = sealed[..count].to_vec();
         let first = cleaned_to.max(self.tail.offsets().log_start).max(all[0].base());
         let end = segments.last().map_or(first, |last| last.extent().end);
-        let oldest_dirty_ms = match self.config.max_compaction_lag {
+        let oldest_dirty_ms = match self.config().max_compaction_lag {
             Duration::MAX => None,
             _ => match sealed.iter().find(|segment| segment.extent().end > first) {
                 Some(segment) => oldest_from(segment, first, &self.epochs.get()),
@@ -170,10 +170,11 @@ impl Log {
             false => watch(progress),
         };
         let meter = Meter::new(pace, &mut watch_while_open, bytes(&segments) + bytes(&segments[dirty_at..]));
+        let config = self.config.load_full();
         let start = RunStart {
             disk: &self.disk,
             dir: &self.dir,
-            config: &self.config,
+            config: &config,
             limits,
             dirty: dirty.clone(),
             now_ms,
@@ -186,7 +187,7 @@ impl Log {
         let end = run.learn(&segments[dirty_at..]).map_err(|stop| self.explain_stop(stop))?;
         segments.truncate(segments.partition_point(|segment| segment.base() < end));
         let members: Vec<Member> = segments.iter().map(|segment| member(segment)).collect();
-        for range in group(&members, &self.config) {
+        for range in group(&members, &config) {
             // What was replaced takes room for as long as somebody holds it.
             let group: Vec<_> = segments.drain(..range.len()).collect();
             self.compact_group(&mut run, &group)?;
@@ -258,7 +259,7 @@ impl Log {
 
     /// Where the last batch of each producer begins that is not forgotten.
     fn last_batches(&self, now_ms: i64) -> HashMap<ProducerId, Offset> {
-        let silence_ms = i64::try_from(self.config.producer_expiration.as_millis()).unwrap_or(i64::MAX);
+        let silence_ms = i64::try_from(self.config().producer_expiration.as_millis()).unwrap_or(i64::MAX);
         let writer = self.writer.lock();
         let known = writer.partition().producers().iter();
         let alive = known.filter(|(_, producer)| now_ms.saturating_sub(producer.last_ms) <= silence_ms);

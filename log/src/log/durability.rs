@@ -203,15 +203,14 @@ impl Log {
     /// Something was written: makes sure that it becomes durable in time though nobody may wait for it.
     pub(super) fn bound_unflushed(self: &Arc<Self>) {
         self.set_timers();
-        if self.config.preallocate
-            && self.segments.all().last().is_some_and(|active| active.is_short_of_room())
-        {
+        let config = self.config();
+        if config.preallocate && self.segments.all().last().is_some_and(|active| active.is_short_of_room()) {
             self.set_timer(Due::Room, Duration::ZERO);
         }
-        if self.config.flush_records < u64::MAX {
+        if config.flush_records < u64::MAX {
             let point = self.durability.lock().point;
             let unflushed = self.tail.log_end().get().saturating_sub(point.get());
-            if u64::try_from(unflushed).is_ok_and(|records| records >= self.config.flush_records) {
+            if u64::try_from(unflushed).is_ok_and(|records| records >= config.flush_records) {
                 self.request_flush();
             }
         }
@@ -221,7 +220,7 @@ impl Log {
     fn make_room(&self) {
         if let Some(active) = self.segments.all().last()
             && active.is_short_of_room()
-            && let Err(error) = active.reserve_room(self.config.segment_bytes)
+            && let Err(error) = active.reserve_room(self.config().segment_bytes)
         {
             tracing::debug!(dir = %self.dir.display(), %error, "no room is set aside");
         }
@@ -229,8 +228,9 @@ impl Log {
 
     /// Makes sure that a checkpoint, and a flush if there is an interval for it, come due in a while.
     pub(super) fn set_timers(self: &Arc<Self>) {
-        self.set_timer(Due::Checkpoint, self.config.checkpoint_interval);
-        if let Some(interval) = self.config.flush_interval {
+        let config = self.config();
+        self.set_timer(Due::Checkpoint, config.checkpoint_interval);
+        if let Some(interval) = config.flush_interval {
             self.set_timer(Due::Flush, interval);
         }
     }
@@ -342,7 +342,7 @@ impl Log {
     pub(super) fn take_snapshot(&self) -> Snapshot {
         let now_ms = self.clock.now_ms();
         let mut writer = self.writer.lock();
-        writer.partition_mut().expire_producers(now_ms, self.config.producers_max);
+        writer.partition_mut().expire_producers(now_ms, self.config().producers_max);
         writer.snapshot(&self.segments)
     }
 

@@ -12,7 +12,7 @@ use super::durability::FOLDERS_OF_A_LOG;
 use super::failure::{Failure, FailureKind};
 use super::writing::WriterState;
 use super::{FlushError, Log, OpenError};
-use crate::config::{CleanStart, OpenOptions};
+use crate::config::{CleanStart, LogConfig, OpenOptions};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::recovery::{Doubt, Recovered, Recovery, recover};
 use crate::segment::Segment;
@@ -139,7 +139,7 @@ impl Log {
             clock: Arc::clone(&self.clock),
             flusher: Arc::clone(&self.flusher),
             dir: self.dir.to_path_buf(),
-            config: self.config.clone(),
+            config: LogConfig::clone(&self.config()),
             leader_epoch,
             clean,
         }

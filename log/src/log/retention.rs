@@ -53,7 +53,7 @@ impl Log {
         if self.tail.is_closed() {
             return Err(RetentionError::Closed);
         }
-        let retention = Retention::of(&self.config);
+        let retention = Retention::of(&self.config());
         let now_ms = self.clock.now_ms();
         let has_rolled = self.roll_in_time(&retention, now_ms);
         let trimmed = self.trim_expired(&retention, now_ms);
@@ -136,7 +136,7 @@ impl Log {
             segments: segments.len(),
             log_start,
             oldest_record_ms: self.oldest_record_ms(log_start),
-            next_deletion: Retention::of(&self.config).next_deletion(&oldest, bytes, self.clock.now_ms()),
+            next_deletion: Retention::of(&self.config()).next_deletion(&oldest, bytes, self.clock.now_ms()),
         }
     }
 

@@ -279,7 +279,7 @@ impl Log {
                 settled.push(self.judge(&mut writer, queued, now_ms));
             }
             self.write(&mut writer, now_ms);
-            (writer.unsaved_bytes >= self.config.checkpoint_bytes, self.generation.load(Relaxed))
+            (writer.unsaved_bytes >= self.config().checkpoint_bytes, self.generation.load(Relaxed))
         };
         self.settle(settled, generation);
         if checkpoint_is_due {
@@ -291,14 +291,15 @@ impl Log {
     fn judge(&self, writer: &mut Writer, queued: Queued, now_ms: i64) -> Settled {
         let Queued { append: Append { batch, header, acks }, done } = queued;
         let acks = self.acks(acks);
+        let segment_bytes = self.config().segment_bytes;
         let refuse = |error| (Offset::default(), Err(error));
         let log_start = writer.partition.log_start();
         let bytes = batch.len() as u64;
         assert!(bytes == header.size_in_bytes() as u64, "an append is exactly one batch");
         let (until, result) = if let Err(error) = self.takes_writes() {
             refuse(error.into())
-        } else if bytes > self.config.segment_bytes {
-            refuse(AppendError::LargerThanSegment { bytes, segment_bytes: self.config.segment_bytes })
+        } else if bytes > segment_bytes {
+            refuse(AppendError::LargerThanSegment { bytes, segment_bytes })
         } else {
             match writer.partition.on_append(&header, now_ms) {
                 Verdict::Accept { base_offset } => {
@@ -317,7 +318,7 @@ impl Log {
 
     /// When an append that asks for this is answered here.
     fn acks(&self, asked: Acks) -> Acks {
-        match self.config.durability {
+        match self.config().durability {
             DurabilityMode::Fsync => asked,
             DurabilityMode::Written => Acks::Written,
         }
@@ -351,13 +352,14 @@ impl Log {
     }
 
     fn must_roll(&self, writer: &Writer, next: &Placed, now_ms: i64) -> bool {
+        let config = self.config();
         let age_ms = now_ms.saturating_sub(writer.active_since_ms);
-        let oldest_ms = i64::try_from(self.config.segment_age.as_millis()).unwrap_or(i64::MAX);
+        let oldest_ms = i64::try_from(config.segment_age.as_millis()).unwrap_or(i64::MAX);
         let entries = (writer.group.placed.len() + 1) * OFFSET_ENTRY_BYTES;
         next.position > 0
-            && (next.position + next.bytes as u64 > self.config.segment_bytes
+            && (next.position + next.bytes as u64 > config.segment_bytes
                 || (writer.active_since_ms != NO_TIMESTAMP && age_ms >= oldest_ms)
-                || writer.active.index().offset_index_bytes() + entries as u64 > self.config.index_bytes_max
+                || writer.active.index().offset_index_bytes() + entries as u64 > config.index_bytes_max
                 || !writer.active.can_index(next.last_offset))
     }
 
@@ -406,7 +408,7 @@ impl Log {
                 writer.active = Arc::new(segment);
                 writer.active_since_ms = NO_TIMESTAMP;
                 // Due now, whatever was written.
-                writer.unsaved_bytes = self.config.checkpoint_bytes;
+                writer.unsaved_bytes = self.config().checkpoint_bytes;
                 self.segments.push(Arc::clone(&writer.active));
             }
             Err(error) => self.note_failure("start a segment in", &error),
@@ -414,7 +416,7 @@ impl Log {
     }
 
     pub(super) fn new_segment(&self, base: Offset) -> io::Result<Segment> {
-        Segment::create(&self.disk, &self.dir, base, self.config.index_interval_bytes)
+        Segment::create(&self.disk, &self.dir, base, self.config().index_interval_bytes)
     }
 }
 

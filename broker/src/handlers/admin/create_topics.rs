@@ -3,7 +3,7 @@
 //! 5: the reply tells the topic's size and settings. 7: its id. Waits for the disk, so it runs on the
 //! control plane; a topic is durable and can be written to when the reply leaves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use millstream_protocol::messages::create_topics_request::CreatableTopic;
@@ -15,7 +15,7 @@ use super::describe_configs;
 use super::refused::Refused;
 use super::replicas::{DEFAULT_FACTOR, check_assignment, check_factor};
 use crate::dispatch::{Answer, Call, Handler};
-use crate::settings::TopicSettings;
+use crate::metadata::topics::Overrides;
 
 /// "As many as the broker thinks right."
 const DEFAULT_PARTITIONS: i32 = -1;
@@ -58,11 +58,11 @@ fn create(call: &Call, topic: &CreatableTopic, validate_only: bool) -> Result<Cr
     let topics = &call.node.topics;
     let partitions = i64::from(partitions);
     topics.check_new(&topic.name, partitions)?;
-    let (settings, configs) = configs(call, topic)?;
+    let configs = configs(call, topic)?;
     let described = describe(call, &configs);
     let id = match validate_only {
         true => Uuid::nil(),
-        false => topics.create(&topic.name, partitions, settings, configs)?.id,
+        false => topics.create(&topic.name, partitions, configs)?.id,
     };
     Ok(CreatableTopicResult {
         name: topic.name.clone(),
@@ -80,7 +80,7 @@ fn partition_count(call: &Call, topic: &CreatableTopic) -> Result<i32, Refused> 
     if topic.assignments.is_empty() {
         check_factor(call, topic.replication_factor)?;
         return Ok(match topic.num_partitions {
-            DEFAULT_PARTITIONS => call.node.settings.partitions,
+            DEFAULT_PARTITIONS => call.node.settings().partitions,
             asked => asked,
         });
     }
@@ -101,11 +101,8 @@ fn partition_count(call: &Call, topic: &CreatableTopic) -> Result<i32, Refused> 
     i32::try_from(indexes.len()).map_err(|_| Refused::from(ErrorCode::InvalidPartitions))
 }
 
-fn configs(
-    call: &Call,
-    topic: &CreatableTopic,
-) -> Result<(TopicSettings, BTreeMap<String, String>), Refused> {
-    let mut configs = BTreeMap::new();
+fn configs(call: &Call, topic: &CreatableTopic) -> Result<Overrides, Refused> {
+    let mut configs = Overrides::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
             let message = format!("'{}' has no value; leave it out to get the default", config.name);
@@ -113,12 +110,12 @@ fn configs(
         };
         configs.insert(config.name.to_string(), value.to_string());
     }
-    let settings = call.node.settings.topic_defaults.with_overrides(&configs)?;
-    Ok((settings, configs))
+    call.node.settings().topic_defaults.with_overrides(&configs)?;
+    Ok(configs)
 }
 
-fn describe(call: &Call, configs: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
-    let entries = describe_configs::topic_entries(&call.node.settings, configs);
+fn describe(call: &Call, configs: &Overrides) -> Vec<CreatableTopicConfigs> {
+    let entries = describe_configs::topic_entries(&call.node.settings(), configs);
     let told = entries.into_iter().map(|entry| CreatableTopicConfigs {
         name: KStr::from_static(entry.name),
         value: Some(entry.value),

@@ -72,7 +72,7 @@ impl Asked {
                 let message = "the request names this topic more than once";
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             }
-            (None, Some(_)) if !call.node.settings.delete_topics => {
+            (None, Some(_)) if !call.node.settings().delete_topics => {
                 let code = match call.version {
                     ..=2 => ErrorCode::InvalidRequest,
                     _ => ErrorCode::TopicDeletionDisabled,

@@ -16,15 +16,22 @@ use millstream_protocol::{ErrorCode, KStr};
 use super::refused::Refused;
 use crate::dispatch::{Answer, Call, Handler};
 use crate::metadata::topic_name;
-use crate::settings::{BrokerSettings, Kind, Knob, REGISTRY};
+use crate::settings::{BrokerSettings, Effect, Kind, Knob, Layer, Layers, REGISTRY};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 /// Where a value comes from, as Kafka numbers it.
 const SOURCE_TOPIC: i8 = 1;
-const SOURCE_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+
+fn source_of(layer: Layer) -> i8 {
+    match layer {
+        Layer::ThisBroker => 2,
+        Layer::AllBrokers => 3,
+        Layer::AtStart => 4,
+    }
+}
 
 pub(crate) struct DescribeConfigs;
 
@@ -59,7 +66,7 @@ fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
 
 fn find(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refused> {
     let name = &*resource.resource_name;
-    let settings = &call.node.settings;
+    let settings = &call.node.settings();
     match resource.resource_type {
         TOPIC => {
             let refused = |error: topic_name::TopicNameError| {
@@ -70,15 +77,15 @@ fn find(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, R
             let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
             Ok(topic_entries(settings, &topic.configs))
         }
-        // The defaults of a whole cluster can be set in Kafka; here none are.
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name.is_empty() => Ok(cluster_wide_entries(settings)),
         BROKER => {
             let me = call.node.view.me().0;
             if name.parse() != Ok(me) {
                 let message = format!("this is broker {me}, not '{name}'");
                 return Err(Refused::new(ErrorCode::InvalidRequest, message));
             }
-            Ok(REGISTRY.iter().map(|knob| Entry::new(settings, knob, knob.name, None)).collect())
+            let layers = &settings.layers;
+            Ok(REGISTRY.iter().map(|knob| Entry::new(layers, knob, knob.name, None)).collect())
         }
         other => {
             let message =
@@ -88,12 +95,18 @@ fn find(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, R
     }
 }
 
+/// What was set for all brokers, as Kafka tells it: no defaults.
+fn cluster_wide_entries(settings: &BrokerSettings) -> Vec<Entry> {
+    let set = &settings.layers.all_brokers;
+    let layers = Layers { all_brokers: set.clone(), ..Layers::default() };
+    let knobs = REGISTRY.iter().filter(|knob| set.contains_key(knob.name));
+    knobs.map(|knob| Entry::new(&layers, knob, knob.name, None)).collect()
+}
+
 /// Everything that is in force for a topic, by the topic's names.
 pub(super) fn topic_entries(settings: &BrokerSettings, configs: &BTreeMap<String, String>) -> Vec<Entry> {
     let named = REGISTRY.iter().filter_map(|knob| Some((knob, knob.topic_name()?)));
-    // Topics choose theirs when they are created; a broker's hold from its start to its end.
-    let entry =
-        |(knob, name)| Entry { read_only: false, ..Entry::new(settings, knob, name, configs.get(name)) };
+    let entry = |(knob, name)| Entry::new(&settings.layers, knob, name, configs.get(name));
     named.map(entry).collect()
 }
 
@@ -109,23 +122,19 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(
-        settings: &BrokerSettings,
-        knob: &'static Knob,
-        name: &'static str,
-        of_topic: Option<&String>,
-    ) -> Self {
+    fn new(layers: &Layers, knob: &'static Knob, name: &'static str, of_topic: Option<&String>) -> Self {
         let synonym = |name: &'static str, value: &str, source| DescribeConfigsSynonym {
             name: KStr::from_static(name),
             value: Some(KStr::from(value)),
             source,
         };
         let of_topic = of_topic.map(|value| synonym(name, value, SOURCE_TOPIC));
-        let of_broker = settings.written.get(knob.name).map(|value| synonym(knob.name, value, SOURCE_BROKER));
+        let of_broker = layers.values(knob).map(|(layer, value)| synonym(knob.name, value, source_of(layer)));
         let default = synonym(knob.name, knob.default, SOURCE_DEFAULT);
         let synonyms: Vec<_> = of_topic.into_iter().chain(of_broker).chain([default]).collect();
         let value = synonyms[0].value.clone().unwrap_or_default();
-        Self { name, value, source: synonyms[0].source, read_only: true, knob, synonyms }
+        let read_only = knob.effect == Effect::AtStart;
+        Self { name, value, source: synonyms[0].source, read_only, knob, synonyms }
     }
 
     fn tell(self, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {

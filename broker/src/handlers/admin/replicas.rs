@@ -10,7 +10,7 @@ pub(super) const DEFAULT_FACTOR: i16 = -1;
 
 /// Checks a replication factor.
 pub(super) fn check_factor(call: &Call, factor: i16) -> Result<(), Refused> {
-    match (factor, call.node.settings.replication_policy) {
+    match (factor, call.node.settings().replication_policy) {
         (DEFAULT_FACTOR | 1, _) => Ok(()),
         (2.., ReplicationPolicy::Virtual) => Ok(()),
         (2.., ReplicationPolicy::Strict) => {

@@ -230,6 +230,7 @@ impl Topics {
         });
         match opened {
             Ok(Some(report)) => {
+                self.tell_settings(topic, partition);
                 tell(name, index, &report);
                 Outcome::Opened(report)
             }

@@ -67,7 +67,7 @@ impl Paces {
 
 impl Cleaner {
     pub(crate) fn new(node: Arc<Node>, directory: Arc<Directory>) -> Self {
-        let scrub = node.settings.scrub_bytes_per_second.map(|rate| Scrub {
+        let scrub = node.settings().scrub_bytes_per_second.map(|rate| Scrub {
             pace: Arc::new(Pace::of(rate.get())),
             began: None,
             at: None,
@@ -75,7 +75,7 @@ impl Cleaner {
             damaged: 0,
         });
         let pace =
-            node.settings.cleaner_bytes_per_second.map_or(Pace::unlimited(), |rate| Pace::of(rate.get()));
+            node.settings().cleaner_bytes_per_second.map_or(Pace::unlimited(), |rate| Pace::of(rate.get()));
         let (pace, failed) = (Arc::new(pace), HashMap::new());
         Self { node, directory, pace, compaction_due: Duration::ZERO, failed, scrub }
     }
@@ -136,7 +136,7 @@ impl Cleaner {
             is_due.then_some(((dirtiness.is_overdue, dirtiness.ratio_ppm()), topic, partition, log))
         });
         let Some((_, topic, partition, log)) = due.min_by_key(|(need, ..)| Reverse(*need)) else {
-            self.compaction_due = now + self.node.settings.cleaner_backoff;
+            self.compaction_due = now + self.node.settings().cleaner_backoff;
             self.failed.retain(|_, backoff| !backoff.is_over(now));
             return false;
         };
@@ -160,7 +160,7 @@ impl Cleaner {
     fn compact(&self, topic: &Topic, partition: &Partition, log: &Log, demand: Demand) -> Result<(), String> {
         let (name, index) = (&*topic.name, partition.index);
         let key = (topic.id, index);
-        let limits = CompactLimits { demand, dedupe_buffer_bytes: self.node.settings.dedupe_buffer_bytes };
+        let limits = CompactLimits { demand, dedupe_buffer_bytes: self.node.settings().dedupe_buffer_bytes };
         if !self.has_room(log) {
             return Err("there is not enough room on the disk to compact this partition".to_owned());
         }

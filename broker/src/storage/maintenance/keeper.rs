@@ -48,7 +48,7 @@ impl Keeper {
         }
         self.failed.retain(|_, backoff| !backoff.is_over(now));
         if now >= self.retention_due {
-            self.retention_due = now + self.node.settings.retention_check_interval;
+            self.retention_due = now + self.node.settings().retention_check_interval;
             for (topic, partition) in &here {
                 if self.node.is_stopping() {
                     break;

@@ -76,8 +76,7 @@ impl Stage {
     }
 
     fn create(&self, name: &'static str) -> Arc<Topic> {
-        let defaults = self.node.settings.topic_defaults.clone();
-        self.node.topics.create(&KStr::from_static(name), 1, defaults, BTreeMap::new()).unwrap()
+        self.node.topics.create(&KStr::from_static(name), 1, BTreeMap::new()).unwrap()
     }
 
     fn topic(&self, name: &str) -> Arc<Topic> {

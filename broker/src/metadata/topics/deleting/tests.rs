@@ -1,6 +1,5 @@
 //! Topics that come and go on a disk that loses its power at any change.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use millstream_protocol::records::{BatchBuilder, BatchView, Compression, NewReco
 use super::*;
 use crate::machine::{Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
-use crate::metadata::topics::{Logs, Topic};
+use crate::metadata::topics::{Logs, Overrides, Topic};
 use crate::settings::{BrokerSettings, Written};
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::FIRST;
@@ -54,8 +53,7 @@ fn start(disk: &SimDisk) -> Option<Topics> {
 }
 
 fn create(topics: &Topics) -> Option<Arc<Topic>> {
-    let defaults = BrokerSettings::new(Written::new()).unwrap().topic_defaults;
-    topics.create(&NAME, 2, defaults, BTreeMap::new()).ok()
+    topics.create(&NAME, 2, Overrides::new()).ok()
 }
 
 /// Appends one record, durably. Tells whether that was promised.
