@@ -19,3 +19,9 @@ soak *proofs="all": _proof
 _proof:
     cargo build --locked --release -p millstream-ops
     cargo build --locked --release -p millstream-tests --bin millstream-proof
+
+# The card of the foreign clients, or of the suites named (20 minutes)
+compat *suites:
+    bash tests/compat/setup.sh
+    cargo build --locked --release -p millstream-ops
+    cargo run --locked -p millstream-tests --bin compat -- {{ suites }}

@@ -2,6 +2,7 @@
 
 pub mod any_message;
 pub mod codec;
+pub mod compat;
 pub mod history;
 pub mod proof;
 pub mod simulation;

@@ -1,10 +1,10 @@
 """Runs librdkafka's own C tests, those that librdkafka.list names, against the broker.
 
 Each line of the list runs in a process of its own, because a failed test aborts the process. A listed test that librdkafka skips,
-or in which no part ran, counts as failed: the list says what is run, not what is tried.
+or in which no part ran, counts as failed: the list says what is run, not what is tried. `--protocol consumer` runs another list,
+librdkafka.consumer.list, with the group protocol of KIP-848.
 """
 
-import argparse
 import os
 import pathlib
 import re
@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-from broker import HERE, add_broker_option, running
+import suite
+from broker import HERE, running
 from tools import LIBRDKAFKA
 
 LIMIT_S = 180
@@ -22,43 +22,15 @@ LIMIT_S = 180
 # try is a finding, not a success. Seen twice (0011 test_partitioner, 0017): a client that was just made moved nothing until
 # its time was up; the cause is not known, and 360 repeats of 0011 under load did not show it.
 DEBUG = "broker,protocol,metadata,topic"
-# What librdkafka's scenarios ask of a broker.
+# How the broker is set up: librdkafka's word for it, and our settings.
 SCENARIOS = {
-    "default": {"num.partitions": 4},
+    "default": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0}),
     # One of its tests asks for three replicas.
-    "noautocreate": {"auto.create.topics.enable": "false", "replication.factor.policy": "virtual"},
+    "noautocreate": ("noautocreate", {"auto.create.topics.enable": "false", "replication.factor.policy": "virtual"}),
+    # One of its tests starts two members and expects them in one rebalance, which is what Kafka's default delay is for.
+    "delayed": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 3000}),
 }
-# Offsets cannot be committed here, and a closing consumer would wait for that.
-CONFIGURATION = "bootstrap.servers={}\nenable.auto.commit=false\n"
-
-
-class Entry(NamedTuple):
-    """One line of the list: a number, and either settings of its environment or the reason why it is left out."""
-
-    number: str
-    run: bool
-    environment: dict
-    reason: str
-
-    def name(self):
-        """How it is printed, and what its output file is called."""
-        return " ".join([self.number, *(f"{key}={value}" for key, value in self.environment.items())])
-
-
-def entries(path):
-    """The list, checked: each left-out number with a reason, and none both run and left out."""
-    found = []
-    for line in path.read_text().splitlines():
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        number, verdict, rest = words[0], words[1], words[2:]
-        clash = any(entry.number == number and (verdict == "out" or not entry.run) for entry in found)
-        if verdict not in ("run", "out") or clash or (verdict == "out" and not rest):
-            raise SystemExit(f"{path.name}: cannot take the line: {line}")
-        environment = dict(word.split("=", 1) for word in rest) if verdict == "run" else {}
-        found.append(Entry(number, verdict == "run", environment, " ".join(rest)))
-    return found
+CONFIGURATION = "bootstrap.servers={}\n"
 
 
 def shipped():
@@ -80,9 +52,11 @@ def run(entry, address, output, limit):
         "RDKAFKA_TEST_CONF": str(configuration),
         "TESTS": entry.number,
         "TEST_KAFKA_VERSION": "4.3.0",
+        "KAFKA_PATH": str(HERE),
+        "BROKERS": address,
     }
     quick = ["-Q"] if "QUICK" in entry.environment else []
-    command = ["./test-runner", "-p1", "-L", "-s", scenario(entry), *quick]
+    command = ["./test-runner", "-p1", "-L", "-s", SCENARIOS[scenario(entry)][0], *quick]
     began = time.monotonic()
     with open(output, "wb") as out:
         try:
@@ -108,54 +82,61 @@ def verdict(entry, code, output):
 
 
 def scenario(entry):
-    """The name of librdkafka's scenario for this line."""
+    """The name of how the broker is set up for this line."""
     return entry.environment.get("SCENARIO", "default")
 
 
-def run_all(chosen, broker, keep, options):
-    """Runs these lines against one broker, several at a time, for they mostly wait; answers how many passed."""
+def run_all(entries, broker, keep, options, results):
+    """Runs these lines against one broker, several at a time, for they mostly wait."""
 
     def once(entry, debug):
         output = keep / f"{re.sub('[^0-9A-Za-z]+', '-', entry.name())}{'-again' if debug else ''}.out"
         environment = entry.environment | ({"TEST_DEBUG": DEBUG} if debug else {})
+        if options.protocol == "consumer":
+            environment["TEST_CONSUMER_GROUP_PROTOCOL"] = "consumer"
         result, seconds = run(entry._replace(environment=environment), broker.address, output, options.limit)
-        said = f"librdkafka {result:<12}{seconds:>6.1f} s  {entry.name()}{' (second try)' if debug else ''}\n"
-        if result != "passed" and options.show:
-            said += "\n".join(output.read_text(errors="replace").splitlines()[-options.show :]) + "\n"
-        print(said, end="", flush=True)
-        return result == "passed"
+        tail = "\n".join(output.read_text(errors="replace").splitlines()[-options.show :]) if options.show else ""
+        return result, seconds, tail
 
     def one(entry):
-        return once(entry, debug=False) or once(entry, debug=True)
+        result, seconds, tail = once(entry, debug=False)
+        if result == "passed":
+            return results.note(entry.name(), None, seconds)
+        print(f"{results.suite}: {entry.name()} {result} after {seconds:.1f} s, and is run once more\n{tail}", flush=True)
+        result, seconds, tail = once(entry, debug=True)
+        return results.note(entry.name(), None if result == "passed" else result, seconds, tail)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        return sum(pool.map(one, chosen))
+        list(pool.map(one, entries))
+
+
+def version():
+    """What librdkafka calls itself."""
+    number = re.search(r"#define RD_KAFKA_VERSION\s+0x(\w{2})(\w{2})(\w{2})", (LIBRDKAFKA / "src" / "rdkafka.h").read_text())
+    return ".".join(str(int(part, 16)) for part in number.groups())
 
 
 def main():
     """Runs the list; exit code 1 unless every listed test passed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_broker_option(parser)
-    parser.add_argument("numbers", nargs="*", help="only these numbers, listed or left out (default: the whole list)")
+    parser = suite.parser(__doc__)
+    parser.add_argument("--protocol", choices=["classic", "consumer"], default="classic", help="the protocol of its groups")
     parser.add_argument("--limit", type=int, default=LIMIT_S, help="seconds for each number")
-    parser.add_argument("--jobs", type=int, default=3, help="how many at a time")
+    parser.add_argument("--jobs", type=int, default=4, help="how many at a time")
     parser.add_argument("--keep", type=pathlib.Path, help="leave what each test printed in this folder")
     parser.add_argument("--show", type=int, default=25, help="lines to show of a failed test")
     options = parser.parse_args()
-    listed = entries(HERE / "librdkafka.list")
+    name = "librdkafka" if options.protocol == "classic" else "librdkafka.consumer"
+    listed = suite.entries(f"{name}.list")
     if unlisted := sorted(shipped() - {entry.number for entry in listed}):
-        sys.exit(f"librdkafka.list does not say whether to run {' '.join(unlisted)}")
-    chosen = [entry for entry in listed if (entry.number in options.numbers if options.numbers else entry.run)]
-    passed = 0
-    for name in sorted({scenario(entry) for entry in chosen}):
-        with running(options.broker, SCENARIOS[name]) as broker:
+        sys.exit(f"{name}.list does not say whether to run {' '.join(unlisted)}")
+    entries = suite.chosen(listed, options.names)
+    results = suite.Results(name, version())
+    for setting in sorted({scenario(entry) for entry in entries}):
+        with running(options.broker, SCENARIOS[setting][1]) as broker:
             keep = options.keep or broker.folder
             keep.mkdir(parents=True, exist_ok=True)
-            passed += run_all([entry for entry in chosen if scenario(entry) == name], broker, keep, options)
-    out = sum(not entry.run for entry in listed)
-    print(f"librdkafka: {out} of {len({entry.number for entry in listed})} numbers left out, with a reason each")
-    print(f"{passed} passed, {len(chosen) - passed} failed")
-    sys.exit(0 if chosen and passed == len(chosen) else 1)
+            run_all([entry for entry in entries if scenario(entry) == setting], broker, keep, options, results)
+    sys.exit(results.end(options, [entry for entry in listed if not entry.run]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ cache=${FOREIGN_CACHE:-$HOME/.cache/millstream/foreign}
 mkdir -p "$cache"
 
 # done_for NAME INPUT...: whether NAME was made from exactly these inputs (a file's content, or a plain word).
-stamp() { local name=$1; shift; for input; do [ -f "$input" ] && cat "$input" || echo "$input"; done | sha256sum >"$cache/$name.now"; }
+stamp() { local name=$1; shift; for input; do if [ -f "$input" ]; then cat "$input"; else echo "$input"; fi; done | sha256sum >"$cache/$name.now"; }
 done_for() { stamp "$@"; cmp -s "$cache/$1.now" "$cache/$1.done"; }
 mark() { mv "$cache/$1.now" "$cache/$1.done"; }
 
@@ -48,6 +48,26 @@ java_programs() {
     javac -cp "$cache/jars/*" -d "$cache/classes" "$here/java/TextClient.java"
     mark classes
   fi
+  # Our program of cases, with the newest client and with an old one.
+  java_suite new 4.4.0 NewCases
+  java_suite old 2.8.2 OldCases
+}
+
+# java_suite NAME VERSION CASES: the client's jars and the program compiled against them, with the cases that only it has.
+java_suite() {
+  local name=$1 version=$2 only=$3 sources
+  sources=("$here"/java/{Suite,Bed,Member,GroupCases,ClassicCases,AdminCases,$only}.java)
+  if ! done_for "java-$name-jars" "$here/java/clients.xml" "$version"; then
+    rm -rf "$cache/java-$name"
+    mvn --quiet --batch-mode -Dstyle.color=never -f "$here/java/clients.xml" -Dclients="$version" \
+      dependency:copy-dependencies -DoutputDirectory="$cache/java-$name/jars" -DincludeScope=runtime
+    mark "java-$name-jars"
+  fi
+  if ! done_for "java-$name-classes" "$version" "${sources[@]}"; then
+    rm -rf "$cache/java-$name/classes"
+    javac -nowarn -Xlint:none -cp "$cache/java-$name/jars/*" -d "$cache/java-$name/classes" "${sources[@]}"
+    mark "java-$name-classes"
+  fi
 }
 
 # Clients that are checked in passing, where the machine has their languages; it says so where it has not.
@@ -56,6 +76,7 @@ other_clients() {
     echo "setup: no Go here, so franz-go is left out"
   elif ! done_for go "$here/go/go.mod" "$here/go/main.go"; then
     (cd "$here/go" && GOFLAGS=-mod=readonly go build -o "$cache/franz-go" .)
+    (cd "$here/go" && GOFLAGS=-mod=readonly go test -c -o "$cache/kgo.test" github.com/twmb/franz-go/pkg/kgo)
     mark go
   fi
   if ! command -v npm >/dev/null; then

@@ -1,0 +1,222 @@
+//! The card of the foreign clients: each suite of `tests/compat` is a script that starts a broker of its own on a free port, runs
+//! one client's tests against it and writes down what became of each; here they are run one after the other and summed up.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+/// What the card is told.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Only these suites (default: all)
+    #[arg(value_name = "SUITE")]
+    pub suites: Vec<String>,
+    /// The part that CI has time for
+    #[arg(long)]
+    pub quick: bool,
+    /// The binary under test
+    #[arg(long, value_name = "FILE", default_value = "target/release/millstream")]
+    pub broker: PathBuf,
+    /// Whom to judge: us, or Apache Kafka, which shows whether the tests are right
+    #[arg(long, value_enum, default_value_t = Against::Millstream)]
+    pub against: Against,
+    /// Print the card as Markdown, with the reason of each test left out
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Who is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Against {
+    /// The binary of this workspace
+    Millstream,
+    /// The broker of the jars that setup.sh fetched
+    Kafka,
+}
+
+/// One suite: a script of `tests/compat` and its arguments, in full and for CI (`None`: not there).
+#[derive(Debug)]
+struct Suite {
+    name: &'static str,
+    script: &'static str,
+    full: &'static [&'static str],
+    quick: Option<&'static [&'static str]>,
+}
+
+const SUITES: &[Suite] = &[
+    Suite { name: "librdkafka", script: "librdkafka.py", full: &[], quick: Some(&[]) },
+    Suite {
+        name: "librdkafka.consumer",
+        script: "librdkafka.py",
+        full: &["--protocol", "consumer"],
+        quick: None,
+    },
+    Suite { name: "franz-go", script: "franz_go.py", full: &[], quick: Some(&[]) },
+    Suite {
+        name: "franz-go-chaos",
+        script: "franz_go.py",
+        full: &["--chaos", "20"],
+        quick: Some(&["--chaos", "1"]),
+    },
+    Suite { name: "java", script: "java_suite.py", full: &[], quick: Some(&[]) },
+    Suite {
+        name: "java-old",
+        script: "java_suite.py",
+        full: &["--client", "old"],
+        quick: Some(&["--client", "old"]),
+    },
+    Suite { name: "kafka-tools", script: "kafka_tools.py", full: &[], quick: Some(&[]) },
+    Suite { name: "python", script: "python_groups.py", full: &[], quick: Some(&[]) },
+    Suite { name: "kafkajs", script: "kafkajs.py", full: &[], quick: Some(&[]) },
+];
+
+/// What a suite wrote down.
+#[derive(Debug, Deserialize)]
+struct Results {
+    version: String,
+    passed: usize,
+    of: usize,
+    failed: Vec<Failed>,
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failed {
+    name: String,
+    wrong: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeftOut {
+    name: String,
+    reason: String,
+}
+
+/// A line of the card; without results the suite did not get as far.
+#[derive(Debug)]
+struct Line {
+    suite: &'static str,
+    took: Duration,
+    results: Option<Results>,
+}
+
+impl Line {
+    fn is_good(&self) -> bool {
+        self.results.as_ref().is_some_and(|results| results.of > 0 && results.passed == results.of)
+    }
+}
+
+/// Runs the suites and prints the card; answers whether every test passed.
+///
+/// # Errors
+/// A suite of that name does not exist, or nothing can be run at all.
+pub fn run(options: &Options) -> Result<bool> {
+    let known = |name: &String| SUITES.iter().any(|suite| suite.name == name);
+    if let Some(name) = options.suites.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        bail!("no suite {name}: there are {}", names.join(", "));
+    }
+    let mut lines = Vec::new();
+    for suite in SUITES {
+        let asked = options.suites.is_empty() || options.suites.iter().any(|name| name == suite.name);
+        let arguments = if options.quick { suite.quick } else { Some(suite.full) };
+        if let Some(arguments) = arguments.filter(|_| asked) {
+            lines.push(run_suite(suite, arguments, options)?);
+        }
+    }
+    let card = if options.markdown { markdown(&lines) } else { plain(&lines) };
+    // Nobody reading the card is no reason to fail.
+    let _ = io::stdout().lock().write_all(card.as_bytes());
+    Ok(lines.iter().all(Line::is_good))
+}
+
+fn run_suite(suite: &Suite, arguments: &[&str], options: &Options) -> Result<Line> {
+    let folder = tempfile::tempdir()?;
+    let results = folder.path().join("results.json");
+    let began = Instant::now();
+    let mut command = Command::new(python());
+    command.arg(scripts().join(suite.script)).args(arguments).arg("--json").arg(&results);
+    command.stdin(Stdio::null());
+    match options.against {
+        Against::Millstream => {
+            let binary = options.broker.canonicalize().with_context(|| {
+                let path = options.broker.display();
+                format!("no broker at {path}: build one with cargo build --release -p millstream-ops")
+            })?;
+            command.env("FOREIGN_MILLSTREAM", binary);
+        }
+        Against::Kafka => {
+            command.args(["--broker", "kafka"]);
+        }
+    }
+    // Its exit code says no more than what it wrote down.
+    command
+        .status()
+        .with_context(|| format!("cannot run {}: has tests/compat/setup.sh run?", python().display()))?;
+    let results = std::fs::read(&results).ok().map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+    Ok(Line { suite: suite.name, took: began.elapsed(), results })
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("compat")
+}
+
+/// The interpreter of the environment that setup.sh made.
+fn python() -> PathBuf {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cache = std::env::var_os("FOREIGN_CACHE").map(PathBuf::from);
+    cache.unwrap_or_else(|| home.join(".cache/millstream/foreign")).join("venv/bin/python")
+}
+
+fn plain(lines: &[Line]) -> String {
+    let mut card =
+        format!("\n{:<21}{:>7}{:>5}{:>9}{:>8}  version\n", "suite", "passed", "of", "left out", "seconds");
+    for line in lines {
+        let seconds = line.took.as_secs();
+        let _ = match &line.results {
+            Some(results) => writeln!(
+                card,
+                "{:<21}{:>7}{:>5}{:>9}{seconds:>8}  {}",
+                line.suite,
+                results.passed,
+                results.of,
+                results.left_out.len(),
+                results.version
+            ),
+            None => writeln!(card, "{:<21}  did not run{seconds:>17}", line.suite),
+        };
+    }
+    for line in lines {
+        for failed in line.results.iter().flat_map(|results| &results.failed) {
+            let _ = writeln!(card, "FAILED {} {}: {}", line.suite, failed.name, failed.wrong);
+        }
+    }
+    card
+}
+
+fn markdown(lines: &[Line]) -> String {
+    let mut card = "| suite | version | passed | of |\n| --- | --- | ---: | ---: |\n".to_owned();
+    for line in lines {
+        let _ = match &line.results {
+            Some(results) => writeln!(
+                card,
+                "| {} | {} | {} | {} |",
+                line.suite, results.version, results.passed, results.of
+            ),
+            None => writeln!(card, "| {} | did not run | | |", line.suite),
+        };
+    }
+    card.push_str("\n| left out of | test | reason |\n| --- | --- | --- |\n");
+    for line in lines {
+        for out in line.results.iter().flat_map(|results| &results.left_out) {
+            let _ = writeln!(card, "| {} | {} | {} |", line.suite, out.name, out.reason);
+        }
+    }
+    card
+}
