@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::groups;
 use crate::machine::Control;
 use crate::meta_store::MetaError;
 use crate::metadata::believed_time::REMEMBER_EACH;
@@ -257,6 +258,7 @@ impl Broker {
             control_plane.spawn(http::serve(listener, Arc::clone(&node)));
         }
         control_plane.spawn(upkeep(Arc::clone(&node)));
+        control_plane.spawn(groups::keep_time(Arc::clone(&node)));
         if !kafka_address.ip().is_loopback() {
             tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
         }
@@ -303,6 +305,7 @@ fn recover(node: &Arc<Node>) -> std::io::Result<std::thread::JoinHandle<()>> {
     let node = Arc::clone(node);
     std::thread::Builder::new().name("millstream-recovery".into()).spawn(move || {
         node.topics.recover(&|| node.is_stopping());
+        node.groups.warm_up(&node);
     })
 }
 

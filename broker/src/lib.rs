@@ -23,6 +23,7 @@ mod handlers;
 mod session;
 
 mod fetch_session;
+mod groups;
 mod machine;
 mod meta_store;
 mod metadata;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
+use crate::groups::Groups;
 use crate::machine::{Control, Machine};
 use crate::meta_store::{MetaError, MetaStore};
 use crate::metadata::believed_time::BelievedTime;
@@ -35,6 +36,7 @@ pub(crate) struct Node {
     pub(crate) time: BelievedTime,
     pub(crate) view: Box<dyn ClusterView>,
     pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) frames: Arc<FrameMemory>,
@@ -93,6 +95,7 @@ impl Node {
             time,
             view: Box::new(view),
             topics,
+            groups: Groups::new(),
             producer_ids: ProducerIds::new(store),
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
             frames: FrameMemory::new(settings.frames_in_flight_bytes),

@@ -5,6 +5,7 @@
 //! the broker receive a narrowed struct, never the table.
 
 mod broker;
+mod groups;
 mod layers;
 mod registry;
 mod topic;
@@ -12,6 +13,7 @@ mod topic;
 use std::collections::BTreeMap;
 
 pub(crate) use broker::{BrokerSettings, ReplicationPolicy};
+pub(crate) use groups::GroupSettings;
 pub(crate) use layers::{Layer, Layers};
 pub use registry::REGISTRY;
 pub(crate) use topic::TopicSettings;

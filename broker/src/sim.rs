@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::StartError;
 use crate::connection::Connection;
 use crate::dispatch::Peer;
+use crate::groups;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::believed_time::REMEMBER_EACH;
@@ -111,6 +112,8 @@ impl SimBroker {
         };
         let node = Arc::new(Node::open(settings, parts)?);
         node.topics.recover(&|| false);
+        node.groups.warm_up(&node);
+        drop(tokio::spawn(groups::keep_time(Arc::clone(&node))));
         node.time.remember();
         let directories = node.topics.directories();
         let began_ms = clock.steady_ms();

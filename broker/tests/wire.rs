@@ -4,6 +4,7 @@
 mod wire {
     mod admin;
     mod bed;
+    mod committed;
     mod deletion;
     mod fetch;
     mod hostile;

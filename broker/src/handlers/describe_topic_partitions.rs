@@ -87,6 +87,7 @@ impl Page {
         self.response.topics.push(DescribeTopicPartitionsResponseTopic {
             name: Some(topic.name.clone()),
             topic_id: topic.id,
+            is_internal: topic_name::is_internal(&topic.name),
             partitions,
             // The request has no field to ask for them; Kafka tells them always.
             topic_authorized_operations: topic_operations(true),

@@ -21,6 +21,7 @@ use super::authorized::{cluster_operations, topic_operations};
 use super::leader_told::LeaderTold;
 use super::wire_errors::code_for_topic;
 use crate::dispatch::{Answer, Call, Handler};
+use crate::metadata::topic_name;
 use crate::metadata::topics::{Overrides, Snapshot, Topic, TopicError};
 
 pub(crate) struct Metadata;
@@ -140,6 +141,8 @@ fn create(call: &Call, request: &MetadataRequest, name: &KStr) -> Result<Arc<Top
         Err(TopicError::Exists(_)) => {
             existing(&topics.snapshot(), name).ok_or(ErrorCode::UnknownTopicOrPartition)
         }
+        // It comes with the first group.
+        Err(TopicError::Internal(_)) => Err(ErrorCode::UnknownTopicOrPartition),
         Err(error) => {
             tracing::warn!(peer = %call.peer.address, topic = &**name, %error, "a topic could not be created by the way");
             Err(code_for_topic(&error))
@@ -163,6 +166,7 @@ fn describe(call: &Call, request: &MetadataRequest, topic: &Topic) -> MetadataRe
     MetadataResponseTopic {
         name: Some(topic.name.clone()),
         topic_id: topic_id(call.version, topic.id),
+        is_internal: topic_name::is_internal(&topic.name),
         partitions: partitions.collect(),
         topic_authorized_operations: topic_operations(request.include_topic_authorized_operations),
         ..Default::default()

@@ -25,6 +25,7 @@ use super::NONE;
 use super::wire_errors::{code_for_append, code_for_batch, code_for_not_led};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::metadata::cluster_view::{Leadership as Leader, NotLed};
+use crate::metadata::topic_name;
 use crate::metadata::topics::{Snapshot, Topic};
 use crate::settings::TopicSettings;
 use crate::storage::directory::Home;
@@ -143,6 +144,10 @@ fn append_partition(
         Refused { moved_to, ..Refused::new(code_for_not_led(&error), error.to_string()) }
     })?;
     let records = data.records.map(|records| records.into_bytes()).unwrap_or_default();
+    if topic_name::is_internal(&topic.name) {
+        let message = "only the broker itself writes to this topic";
+        return Err(Refused::new(ErrorCode::InvalidTopicException, message));
+    }
     let batch = admit(records, &topic.settings, call)?;
     if let Home::On(directory) = &partition.home {
         let room = directory.space.take(batch.len());

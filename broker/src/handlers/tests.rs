@@ -23,6 +23,7 @@ use millstream_protocol::{Chunk, ErrorCode, KStr, Request};
 use crate::dispatch::{Answer, Call, Handler, Peer};
 use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
+use crate::groups::Groups;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::believed_time::BelievedTime;
@@ -89,6 +90,7 @@ impl Cluster {
             view,
             topics,
             settings: LiveSettings::load(settings, store.clone()).unwrap(),
+            groups: Groups::new(),
             producer_ids: ProducerIds::new(store),
             fetch_sessions: FetchSessions::new(10),
             frames: FrameMemory::new(1 << 20),

@@ -37,7 +37,9 @@ pub(super) fn code_for_delete_records(error: &DeleteRecordsError) -> ErrorCode {
 
 pub(super) fn code_for_topic(error: &TopicError) -> ErrorCode {
     match error {
-        TopicError::Name(_) | TopicError::Collides(..) => ErrorCode::InvalidTopicException,
+        TopicError::Name(_) | TopicError::Collides(..) | TopicError::Internal(_) => {
+            ErrorCode::InvalidTopicException
+        }
         TopicError::Exists(_) => ErrorCode::TopicAlreadyExists,
         TopicError::Unknown(_) => ErrorCode::UnknownTopicOrPartition,
         TopicError::PartitionCount { .. } | TopicError::NotMore { .. } => ErrorCode::InvalidPartitions,

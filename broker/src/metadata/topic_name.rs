@@ -3,6 +3,14 @@
 /// Longest legal topic name, in bytes.
 const NAME_BYTES_MAX: usize = 249;
 
+/// Where the group coordinator keeps what it knows.
+pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
+/// Whether the broker itself makes the topic of this name and writes to it; clients may only read it.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name == CONSUMER_OFFSETS
+}
+
 /// Why a name is refused; the text goes to the client.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum TopicNameError {

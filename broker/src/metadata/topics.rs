@@ -21,6 +21,7 @@ use millstream_log::{FlushError, LeaderEpoch, Log, OpenError};
 use millstream_protocol::{KStr, Uuid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::topic_name::{self, TopicNameError};
 use crate::machine::Uuids;
@@ -142,6 +143,10 @@ pub(crate) enum TopicError {
     Exists(KStr),
     #[error("topic '{0}' differs from '{1}' only in '.' and '_', which metrics cannot tell apart")]
     Collides(KStr, KStr),
+    #[error(
+        "topic '{0}' is kept by the broker itself; it can be read, but not made, grown or deleted by a client"
+    )]
+    Internal(KStr),
     #[error("topic '{0}' does not exist")]
     Unknown(KStr),
     #[error("{asked} partitions were asked for; 1 to {PARTITIONS_MAX} are possible")]
@@ -170,6 +175,8 @@ pub(crate) enum CloseError {
 /// The topics of this node.
 pub(crate) struct Topics {
     snapshot: ArcSwap<Snapshot>,
+    /// Rung for the group coordinator when the snapshot was replaced.
+    changed: Notify,
     /// What topics get that set nothing of their own. Held while the snapshot is replaced; changes come one at a
     /// time.
     changing: Mutex<TopicSettings>,
@@ -216,12 +223,23 @@ impl Topics {
         }
         let snapshot = ArcSwap::from_pointee(snapshot);
         let progress = RecoveryProgress::of(count);
-        Ok(Self { snapshot, changing: Mutex::new(defaults.clone()), store, logs, progress })
+        let changing = Mutex::new(defaults.clone());
+        Ok(Self { snapshot, changed: Notify::new(), changing, store, logs, progress })
     }
 
     /// The topics as they are now.
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
+    }
+
+    fn publish(&self, next: Snapshot) {
+        self.snapshot.store(Arc::new(next));
+        self.changed.notify_one();
+    }
+
+    /// Ready when topics have changed since this was ready last. For one who waits.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// The epoch of this node, which is the least that a log of its has.
@@ -256,8 +274,13 @@ impl Topics {
         }
     }
 
-    /// Checks whether a topic of this name and size could be created now.
+    /// Checks whether a client could create a topic of this name and size now.
     pub(crate) fn check_new(&self, name: &KStr, partitions: i64) -> Result<usize, TopicError> {
+        not_internal(name)?;
+        self.check_room(name, partitions)
+    }
+
+    fn check_room(&self, name: &KStr, partitions: i64) -> Result<usize, TopicError> {
         topic_name::check(name)?;
         let snapshot = self.snapshot();
         if snapshot.named(name).is_some() {
@@ -271,8 +294,19 @@ impl Topics {
         partition_count(partitions)
     }
 
-    /// Creates a topic; it is durable and can be written to when this returns. Blocks on the disk.
+    /// Creates a topic for a client; it is durable and can be written to when this returns. Blocks on the disk.
     pub(crate) fn create(
+        &self,
+        name: &KStr,
+        partitions: i64,
+        configs: Overrides,
+    ) -> Result<Arc<Topic>, TopicError> {
+        not_internal(name)?;
+        self.create_any(name, partitions, configs)
+    }
+
+    /// The same for a topic of any name.
+    pub(crate) fn create_any(
         &self,
         name: &KStr,
         partitions: i64,
@@ -280,7 +314,7 @@ impl Topics {
     ) -> Result<Arc<Topic>, TopicError> {
         let defaults = self.changing.lock();
         let settings = defaults.with_overrides(&configs)?;
-        let count = self.check_new(name, partitions)?;
+        let count = self.check_room(name, partitions)?;
         let chosen = self.logs.choose(&self.snapshot(), count);
         let homes: Vec<Home> = chosen.iter().map(|home| Home::On(Arc::clone(home))).collect();
         let id = fresh_topic_id(&self.logs.machine.uuids);
@@ -301,7 +335,7 @@ impl Topics {
         let name = name.detach();
         let topic =
             Arc::new(Topic { id: stored.id, name, settings, configs: stored.configs, partitions, version });
-        self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::clone(&topic))));
+        self.publish(self.snapshot.load().with(Arc::clone(&topic)));
         tracing::info!(topic = %topic.name, id = %topic.id, partitions = count, "topic created");
         Ok(topic)
     }
@@ -310,6 +344,7 @@ impl Topics {
     pub(crate) fn check_growth(&self, name: &KStr, count: i64) -> Result<Arc<Topic>, TopicError> {
         let snapshot = self.snapshot();
         let topic = snapshot.named(name).ok_or_else(|| TopicError::Unknown(name.clone()))?;
+        not_internal(name)?;
         let has = topic.partitions.len();
         let asked = partition_count(count)?;
         match asked > has {
@@ -339,7 +374,7 @@ impl Topics {
             partitions,
             version,
         };
-        self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::new(grown))));
+        self.publish(self.snapshot.load().with(Arc::new(grown)));
         tracing::info!(topic = %topic.name, partitions = count, "partitions added");
         Ok(())
     }
@@ -347,6 +382,13 @@ impl Topics {
 
 fn encode(stored: &StoredTopic) -> Bytes {
     Bytes::from(serde_json::to_vec(stored).expect("names and numbers always serialise"))
+}
+
+fn not_internal(name: &KStr) -> Result<(), TopicError> {
+    match topic_name::is_internal(name) {
+        true => Err(TopicError::Internal(name.clone())),
+        false => Ok(()),
+    }
 }
 
 fn partition_count(asked: i64) -> Result<usize, TopicError> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::storage::space::LowWater;
 
-use super::{Layers, SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size};
+use super::{
+    GroupSettings, Layers, SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size,
+};
 
 /// What a Produce request needs besides its batch: header, topic name, array lengths.
 pub(super) const REQUEST_AROUND_BATCH_BYTES: usize = 1024;
@@ -54,6 +56,7 @@ pub(crate) struct BrokerSettings {
     pub(crate) cleaner_backoff: Duration,
     /// `None`: nothing is scrubbed.
     pub(crate) scrub_bytes_per_second: Option<NonZeroU64>,
+    pub(crate) groups: GroupSettings,
 }
 
 impl BrokerSettings {
@@ -115,6 +118,7 @@ impl BrokerSettings {
             },
             cleaner_backoff: millis(&written, "log.cleaner.backoff.ms"),
             scrub_bytes_per_second: NonZeroU64::new(size(&written, "log.scrub.max.bytes.per.second") as u64),
+            groups: GroupSettings::new(&written),
             layers,
             written,
         })

@@ -295,6 +295,24 @@ pub static REGISTRY: &[Knob] = &[
         "Partitions of a topic that is created without a number of its own.",
     ),
     live(
+        "offset.metadata.max.bytes",
+        Kind::Int { min: 0, max: i16::MAX as i32 },
+        "4096",
+        "The longest text that a consumer may keep with a committed offset, in characters.",
+    ),
+    broker(
+        "offsets.topic.num.partitions",
+        Kind::Int { min: 1, max: 10_000 },
+        "4",
+        "Partitions of the internal topic __consumer_offsets, when it is made. More let more groups commit side by side, and share less of each write to the disk.",
+    ),
+    broker(
+        "offsets.topic.segment.bytes",
+        int(1024),
+        "104857600",
+        "The size of a segment file of __consumer_offsets, when it is made.",
+    ),
+    live(
         "producer.id.expiration.ms",
         Kind::Long { min: 1, max: i32::MAX as i64 },
         "86400000",

@@ -32,7 +32,10 @@ fn generate(protocol: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
     let folder = protocol.join("schema");
     let apis = schema::read_folder(&folder).map_err(|error| error.to_string())?;
     let records = schema::read_records(&folder).map_err(|error| error.to_string())?;
-    rust::files(&apis, &records).into_iter().map(|(name, text)| Ok((PathBuf::from(name), formatted(&text)?))).collect()
+    rust::files(&apis, &records)
+        .into_iter()
+        .map(|(name, text)| Ok((PathBuf::from(name), formatted(&text)?)))
+        .collect()
 }
 
 fn formatted(text: &str) -> Result<String, String> {

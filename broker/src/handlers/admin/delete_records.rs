@@ -14,6 +14,7 @@ use millstream_protocol::{ErrorCode, KStr};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::handlers::NONE;
 use crate::handlers::wire_errors::{code_for_delete_records, code_for_not_led};
+use crate::metadata::topic_name;
 
 pub(crate) struct DeleteRecords;
 
@@ -47,6 +48,9 @@ fn delete_in_topic(call: &Call, topic: &DeleteRecordsTopic) -> DeleteRecordsTopi
 fn delete(call: &Call, name: &KStr, asked: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
     let snapshot = call.node.topics.snapshot();
     let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if topic_name::is_internal(name) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     let index = asked.partition_index;
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let led = call.node.view.lead(topic.id, partition, -1).map_err(|error| code_for_not_led(&error))?;

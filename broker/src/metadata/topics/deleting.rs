@@ -7,12 +7,11 @@
 //! left of a topic whose metadata was lost.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_protocol::{KStr, Uuid};
 
-use super::{KEY_PREFIX, TopicError, Topics};
+use super::{KEY_PREFIX, TopicError, Topics, not_internal};
 use crate::meta_store::{Expect, MetaError};
 use crate::storage::directory::Home;
 
@@ -38,12 +37,13 @@ impl Topics {
         let _changing = self.changing.lock();
         let snapshot = self.snapshot();
         let topic = snapshot.named(name).ok_or_else(|| TopicError::Unknown(name.clone()))?;
+        not_internal(name)?;
         let note = note_of(topic.id);
         let expect = self.store.get(&note)?.map_or(Expect::Absent, |entry| Expect::Version(entry.version));
         let version = self.store.put(&note, Bytes::new(), expect)?;
         self.store.delete(&format!("{KEY_PREFIX}{name}"), Expect::Version(topic.version))?;
         // Gone from the snapshot before anybody is woken: who looks again is told so.
-        self.snapshot.store(Arc::new(snapshot.without(topic)));
+        self.publish(snapshot.without(topic));
         for partition in &topic.partitions {
             partition.delete();
         }

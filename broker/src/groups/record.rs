@@ -1,0 +1,100 @@
+//! What groups keep in `__consumer_offsets`: Kafka's own formats.
+//!
+//! ```text
+//! key    kind i16 | fields        the kind says which (OffsetCommit 0 and 1, GroupMetadata 2, ...)
+//! value  version i16 | fields     null removes what the key names
+//! ```
+//! Every version is read; written is what Kafka 4.3 writes. A kind that is not known here is left alone: Kafka
+//! has more, and a topic that came from it may hold them.
+
+use bytes::Bytes;
+use millstream_protocol::messages::{
+    GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue,
+};
+use millstream_protocol::wire::{Chunk, DecodeError, EncodeError, Reader, Writer};
+use millstream_protocol::{KStr, Message};
+
+/// Kinds of keys.
+const LEGACY_OFFSET: i16 = 0;
+const OFFSET: i16 = 1;
+const CLASSIC: i16 = 2;
+
+/// The only version of every key.
+const KEY_VERSION: i16 = 0;
+
+/// The version that can say when an offset expires.
+const OFFSET_EXPIRES: i16 = 1;
+/// The last versions without tagged fields, which Kafka writes so that its older brokers can read them.
+const OFFSET_WRITTEN: i16 = 3;
+const CLASSIC_WRITTEN: i16 = 3;
+
+/// One change of a group; `None` for a value is its removal.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum GroupRecord {
+    Offset { group: KStr, topic: KStr, partition: i32, value: Option<OffsetCommitValue> },
+    Classic { group: KStr, value: Option<GroupMetadataValue> },
+}
+
+impl GroupRecord {
+    /// The key and the value as they are stored.
+    pub(crate) fn encode(&self) -> Result<(Bytes, Option<Bytes>), EncodeError> {
+        match self {
+            Self::Offset { group, topic, partition, value } => {
+                let key =
+                    OffsetCommitKey { group: group.clone(), topic: topic.clone(), partition: *partition };
+                let version = match value {
+                    Some(value) if value.expire_timestamp >= 0 => OFFSET_EXPIRES,
+                    _ => OFFSET_WRITTEN,
+                };
+                encoded(OFFSET, &key, version, value.as_ref())
+            }
+            Self::Classic { group, value } => {
+                let key = GroupMetadataKey { group: group.clone() };
+                encoded(CLASSIC, &key, CLASSIC_WRITTEN, value.as_ref())
+            }
+        }
+    }
+
+    /// Reads a record; `None` for a kind that is not known here.
+    pub(crate) fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self>, DecodeError> {
+        let mut reader = Reader::new(key);
+        Ok(match reader.i16()? {
+            LEGACY_OFFSET | OFFSET => {
+                let OffsetCommitKey { group, topic, partition } = Message::decode(&mut reader, KEY_VERSION)?;
+                Some(Self::Offset { group, topic, partition, value: decoded(value)? })
+            }
+            CLASSIC => {
+                let GroupMetadataKey { group } = Message::decode(&mut reader, KEY_VERSION)?;
+                Some(Self::Classic { group, value: decoded(value)? })
+            }
+            _ => None,
+        })
+    }
+}
+
+fn encoded<K: Message, V: Message>(
+    kind: i16,
+    key: &K,
+    version: i16,
+    value: Option<&V>,
+) -> Result<(Bytes, Option<Bytes>), EncodeError> {
+    let value = value.map(|value| prefixed(version, value, version)).transpose()?;
+    Ok((prefixed(kind, key, KEY_VERSION)?, value))
+}
+
+fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::new();
+    writer.i16(prefix);
+    message.encode(&mut writer, version)?;
+    let mut chunks = writer.into_chunks();
+    let first = chunks.swap_remove(0);
+    assert!(chunks.is_empty(), "only messages with records have several chunks");
+    Ok(Chunk::into_bytes(first))
+}
+
+fn decoded<V: Message>(value: Option<&Bytes>) -> Result<Option<V>, DecodeError> {
+    let Some(value) = value else { return Ok(None) };
+    let mut reader = Reader::new(value);
+    let version = reader.i16()?;
+    V::decode(&mut reader, version).map(Some)
+}

@@ -1,0 +1,182 @@
+//! All groups and offsets of one partition of `__consumer_offsets`: a pure state machine.
+//!
+//! An event changes the state at once and leaves records, replies and notes in its [`Turn`]. Replaying the records
+//! gives the same state, but for sessions and timers, which start anew. Nothing here waits, does I/O or looks at
+//! a clock. If a record cannot be appended, the whole shard is thrown away and replayed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use foldhash::fast::RandomState;
+use millstream_protocol::KStr;
+
+use super::group::Group;
+use super::offsets::{Committed, Offsets, Place};
+use super::record::GroupRecord;
+use super::turn::{Millis, Note, Removal, Turn};
+
+mod administered;
+mod committed;
+
+pub(crate) use administered::ListFilter;
+pub(crate) use committed::{Commit, Fetch};
+
+/// What a group id stands for: a group, offsets, or both.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// None where somebody commits who uses no group ("simple" consumer), or all that is left is offsets.
+    pub(super) group: Option<Group>,
+    pub(super) offsets: Offsets,
+    /// When the group is looked at next, as it stands in `timers`.
+    due: Option<Millis>,
+}
+
+/// One partition's groups.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    entries: HashMap<KStr, Entry, RandomState>,
+    timers: BTreeSet<(Millis, KStr)>,
+}
+
+impl Shard {
+    pub(super) fn group(&self, id: &str) -> Option<&Group> {
+        self.entries.get(id)?.group.as_ref()
+    }
+
+    pub(super) fn group_mut(&mut self, id: &str) -> Option<&mut Group> {
+        self.entries.get_mut(id)?.group.as_mut()
+    }
+
+    /// Makes or replaces the group of this id.
+    pub(super) fn set_group(&mut self, id: &KStr, group: Group) {
+        self.entry(id).group = Some(group);
+    }
+
+    /// Forgets the group, not its offsets.
+    pub(super) fn remove_group(&mut self, id: &str) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.group = None;
+        }
+        self.forget_if_empty(id);
+    }
+
+    fn entry(&mut self, id: &KStr) -> &mut Entry {
+        // Not `entry`: it would need an id that keeps no frame alive, also where there is one already.
+        if !self.entries.contains_key(id.as_str()) {
+            self.entries.insert(id.detach(), Entry::default());
+        }
+        self.entries.get_mut(id.as_str()).expect("it was there or was inserted")
+    }
+
+    fn forget_if_empty(&mut self, id: &str) {
+        let is_empty = |entry: &Entry| entry.group.is_none() && entry.offsets.is_empty();
+        if self.entries.get(id).is_some_and(is_empty)
+            && let Some((id, Entry { due: Some(due), .. })) = self.entries.remove_entry(id)
+        {
+            self.timers.remove(&(due, id));
+        }
+    }
+
+    /// Ids in the order of their names: whoever goes through all groups leaves the same records each time.
+    fn ids(&self) -> Vec<KStr> {
+        let mut ids: Vec<KStr> = self.entries.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// To be called after each event of a group.
+    pub(crate) fn reschedule(&mut self, id: &str) {
+        let Some((id, entry)) = self.entries.get_key_value(id) else { return };
+        let wanted = entry.group.as_ref().and_then(Group::next_deadline);
+        // A timer that fires too early costs a look; setting it later at each heartbeat would cost more.
+        let is_early_enough = wanted.is_none_or(|wanted| entry.due.is_some_and(|due| due <= wanted));
+        if !is_early_enough {
+            let id = id.clone();
+            self.set_due(id, wanted);
+        }
+    }
+
+    fn set_due(&mut self, id: KStr, due: Option<Millis>) {
+        let Some(entry) = self.entries.get_mut(id.as_str()) else { return };
+        if let Some(old) = std::mem::replace(&mut entry.due, due) {
+            self.timers.remove(&(old, id.clone()));
+        }
+        if let Some(due) = due {
+            self.timers.insert((due, id));
+        }
+    }
+
+    /// When `tick` is to be called next.
+    pub(crate) fn next_due(&self) -> Option<Millis> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
+        while let Some((due, id)) = self.timers.first().cloned()
+            && due <= turn.now.steady
+        {
+            if let Some(group) = self.group_mut(&id)
+                && group.next_deadline().is_some_and(|deadline| deadline <= turn.now.steady)
+            {
+                group.expire(turn);
+            }
+            let next = self.group(&id).and_then(Group::next_deadline);
+            self.set_due(id, next);
+        }
+    }
+
+    /// Takes over one record of the log.
+    pub(crate) fn replay(&mut self, record: &GroupRecord) {
+        match record {
+            GroupRecord::Offset { group, topic, partition, value: Some(value) } => {
+                let place = Place { topic, topic_id: value.topic_id, partition: *partition };
+                self.entry(group).offsets.set(place, Committed::of(value));
+            }
+            GroupRecord::Offset { group, topic, partition, value: None } => {
+                if let Some(entry) = self.entries.get_mut(group.as_str()) {
+                    entry.offsets.remove(topic, *partition);
+                }
+                self.forget_if_empty(group);
+            }
+            GroupRecord::Classic { group, value: Some(value) } => {
+                self.set_group(group, Group::classic(group, value));
+            }
+            GroupRecord::Classic { group, value: None } => self.remove_group(group),
+        }
+    }
+
+    /// To be called once after the replay: sessions begin, and what came too late before the end is done.
+    pub(crate) fn on_loaded(&mut self, turn: &mut Turn<'_>) {
+        self.on_topics_deleted(turn);
+        for id in self.ids() {
+            if let Some(group) = self.group_mut(&id) {
+                group.on_loaded(turn);
+                self.reschedule(&id);
+            }
+        }
+    }
+
+    /// Forgets the offsets of topics that are gone.
+    pub(crate) fn on_topics_deleted(&mut self, turn: &mut Turn<'_>) {
+        for id in self.ids() {
+            let Some(entry) = self.entries.get_mut(id.as_str()) else { continue };
+            let mut count = 0;
+            for gone in entry.offsets.take_topics(|topic| !topic.is_current(turn.topics)) {
+                for (partition, _) in gone.iter() {
+                    turn.fx.records.push(removed(&id, &gone.name, partition));
+                    count += 1;
+                }
+            }
+            if count > 0 {
+                let why = Removal::TopicDeleted;
+                turn.fx.notes.push(Note::OffsetsRemoved { group: id.clone(), count, why });
+                self.forget_if_empty(&id);
+            }
+        }
+    }
+}
+
+/// The record that removes an offset.
+fn removed(group: &KStr, topic: &KStr, partition: i32) -> GroupRecord {
+    GroupRecord::Offset { group: group.clone(), topic: topic.clone(), partition, value: None }
+}

@@ -1,0 +1,251 @@
+//! OffsetCommit, OffsetFetch and OffsetDelete, for members and for those who use no group.
+
+use millstream_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use millstream_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use millstream_protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use millstream_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use millstream_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+};
+use millstream_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+};
+use millstream_protocol::{ErrorCode, KStr, Uuid};
+
+use super::{Shard, removed};
+use crate::groups::group::{Committer, Fetcher, Group};
+use crate::groups::offsets::{Committed, Place, TopicOffsets};
+use crate::groups::record::GroupRecord;
+use crate::groups::turn::{Ticket, Turn};
+
+/// Kafka's "no offset", "no leader epoch".
+const NONE: i32 = -1;
+
+/// Topics go by id from these versions on.
+const COMMIT_BY_ID: i16 = 10;
+const FETCH_BY_ID: i16 = 10;
+
+/// A request to commit.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) version: i16,
+    pub(crate) request: OffsetCommitRequest,
+}
+
+/// A request for the offsets of one group.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) version: i16,
+    pub(crate) request: OffsetFetchRequestGroup,
+}
+
+impl Shard {
+    pub(crate) fn commit_offsets(&mut self, turn: &mut Turn<'_>, ticket: Ticket, commit: Commit) {
+        let Commit { version, request } = commit;
+        let by = Committer {
+            member_id: request.member_id,
+            instance_id: request.group_instance_id,
+            generation_or_epoch: request.generation_id_or_member_epoch,
+            version,
+        };
+        let found: Vec<Result<(KStr, Uuid), ErrorCode>> = request
+            .topics
+            .iter()
+            .map(|topic| match version {
+                COMMIT_BY_ID.. => {
+                    let name = turn.topics.identified(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
+                    Ok((name.clone(), topic.topic_id))
+                }
+                _ => {
+                    let facts = turn.topics.named(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                    Ok((topic.name.clone(), facts.id))
+                }
+            })
+            .collect();
+        // As in Kafka, nobody asks who commits if nothing can be committed.
+        let admitted = match found.iter().any(Result::is_ok) {
+            true => self.admit_commit(turn, &request.group_id, &by),
+            false => Ok(()),
+        };
+        let retention = Some(request.retention_time_ms).filter(|ms| *ms >= 0);
+        let expires_ms = retention.map_or(-1, |ms| turn.now.wall_ms.saturating_add(ms));
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for (topic, found) in request.topics.into_iter().zip(found) {
+            let found = found.and_then(|found| admitted.map(|()| found));
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                let partition_index = partition.partition_index;
+                let done = found.as_ref().map_err(|error| *error).and_then(|(name, topic_id)| {
+                    let place = Place { topic: name, topic_id: *topic_id, partition: partition_index };
+                    self.commit_offset(turn, &request.group_id, place, partition, expires_ms)
+                });
+                let error_code = done.err().unwrap_or(ErrorCode::None).code();
+                partitions.push(OffsetCommitResponsePartition { partition_index, error_code });
+            }
+            topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
+        }
+        turn.fx.reply(ticket, OffsetCommitResponse { topics, ..Default::default() });
+    }
+
+    /// Whether `by` may commit for the group.
+    fn admit_commit(&mut self, turn: &mut Turn<'_>, group: &KStr, by: &Committer) -> Result<(), ErrorCode> {
+        match self.entries.get_mut(group.as_str()) {
+            Some(entry) => match &mut entry.group {
+                Some(group) => group.check_commit(turn, by),
+                // Offsets without a group: whoever claims to be a member is none.
+                None if by.is_member() => Err(ErrorCode::UnknownMemberId),
+                None => Ok(()),
+            },
+            None if by.generation_or_epoch < 0 => Ok(()),
+            None if by.version >= 9 => Err(ErrorCode::GroupIdNotFound),
+            None => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
+    fn commit_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &KStr,
+        place: Place<'_>,
+        asked: OffsetCommitRequestPartition,
+        expires_ms: i64,
+    ) -> Result<(), ErrorCode> {
+        if !turn.topics.named(place.topic).is_some_and(|facts| facts.has(place.partition)) {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        let metadata = asked.committed_metadata.unwrap_or_default();
+        let most = turn.settings.offset_metadata_max;
+        // Kafka counts as Java does. No string has more UTF-16 units than bytes.
+        if metadata.len() > most && metadata.encode_utf16().count() > most {
+            return Err(ErrorCode::OffsetMetadataTooLarge);
+        }
+        let committed = Committed {
+            offset: asked.committed_offset,
+            leader_epoch: asked.committed_leader_epoch,
+            metadata: if metadata.is_empty() { KStr::default() } else { metadata.detach() },
+            committed_ms: turn.now.wall_ms,
+            expires_ms,
+        };
+        let (topic, partition) = (place.topic.clone(), place.partition);
+        let value = Some(committed.value(place.topic_id));
+        turn.fx.records.push(GroupRecord::Offset { group: group.clone(), topic, partition, value });
+        self.entry(group).offsets.set(place, committed);
+        Ok(())
+    }
+
+    pub(crate) fn fetch_offsets(&self, turn: &mut Turn<'_>, ticket: Ticket, fetch: Fetch) {
+        let Fetch { version, request } = fetch;
+        let OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } = request;
+        let entry = self.entries.get(group_id.as_str());
+        let by = Fetcher { member_id, member_epoch };
+        let admitted =
+            entry.and_then(|entry| entry.group.as_ref()).map_or(Ok(()), |group| group.check_fetch(&by));
+        let mut reply = OffsetFetchResponseGroup { group_id, ..Default::default() };
+        match (admitted, topics) {
+            (Err(error), _) => reply.error_code = error.code(),
+            (Ok(()), Some(topics)) => {
+                let held = |name: &str| entry.and_then(|entry| entry.offsets.topic(name));
+                let asked = topics.into_iter().map(|topic| answer_topic(turn, version, topic, &held));
+                reply.topics = asked.collect();
+            }
+            (Ok(()), None) => {
+                let held = entry.map(|entry| entry.offsets.topics()).unwrap_or_default();
+                reply.topics = held.iter().filter_map(|topic| whole_topic(turn, version, topic)).collect();
+            }
+        }
+        turn.fx.reply(ticket, reply);
+    }
+
+    pub(crate) fn delete_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        request: OffsetDeleteRequest,
+    ) {
+        let id = request.group_id;
+        let checked = match self.entries.get(id.as_str()) {
+            Some(entry) => entry.group.as_ref().map_or(Ok(()), Group::check_offset_delete),
+            None => Err(ErrorCode::GroupIdNotFound),
+        };
+        let mut reply = OffsetDeleteResponse::default();
+        if let Err(error) = checked {
+            reply.error_code = error.code();
+            turn.fx.reply(ticket, reply);
+            return;
+        }
+        for topic in request.topics {
+            let is_subscribed = self.group(&id).is_some_and(|group| group.is_subscribed(&topic.name));
+            let code = match turn.topics.named(&topic.name) {
+                None => ErrorCode::UnknownTopicOrPartition,
+                Some(_) if is_subscribed => ErrorCode::GroupSubscribedToTopic,
+                Some(_) => ErrorCode::None,
+            };
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                let partition_index = partition.partition_index;
+                if code == ErrorCode::None && self.remove_offset(&id, &topic.name, partition_index) {
+                    turn.fx.records.push(removed(&id, &topic.name, partition_index));
+                }
+                partitions.push(OffsetDeleteResponsePartition { partition_index, error_code: code.code() });
+            }
+            reply.topics.push(OffsetDeleteResponseTopic { name: topic.name, partitions });
+        }
+        self.forget_if_empty(&id);
+        turn.fx.reply(ticket, reply);
+    }
+
+    fn remove_offset(&mut self, group: &str, topic: &str, partition: i32) -> bool {
+        self.entries.get_mut(group).is_some_and(|entry| entry.offsets.remove(topic, partition))
+    }
+}
+
+fn answer_topic<'a>(
+    turn: &Turn<'_>,
+    version: i16,
+    asked: OffsetFetchRequestTopics,
+    held: &impl Fn(&str) -> Option<&'a TopicOffsets>,
+) -> OffsetFetchResponseTopics {
+    let OffsetFetchRequestTopics { name, topic_id, partition_indexes } = asked;
+    let (found, error) = match version {
+        FETCH_BY_ID.. => match turn.topics.identified(topic_id) {
+            Some(name) => (held(name), ErrorCode::None),
+            None => (None, ErrorCode::UnknownTopicId),
+        },
+        _ => (held(&name), ErrorCode::None),
+    };
+    let found = found.filter(|topic| topic.is_current(turn.topics));
+    let answer = |index| {
+        let committed = found.and_then(|topic| topic.get(index));
+        OffsetFetchResponsePartitions { error_code: error.code(), ..answer_partition(index, committed) }
+    };
+    let partitions = partition_indexes.into_iter().map(answer).collect();
+    OffsetFetchResponseTopics { name, topic_id, partitions }
+}
+
+/// Every offset in a topic, for those who ask for all.
+fn whole_topic(turn: &Turn<'_>, version: i16, topic: &TopicOffsets) -> Option<OffsetFetchResponseTopics> {
+    let facts = turn.topics.named(&topic.name).filter(|_| topic.is_current(turn.topics))?;
+    let (name, topic_id) = match version {
+        FETCH_BY_ID.. => (KStr::default(), facts.id),
+        _ => (topic.name.clone(), Uuid::nil()),
+    };
+    let partitions =
+        topic.iter().map(|(index, committed)| answer_partition(index, Some(committed))).collect();
+    Some(OffsetFetchResponseTopics { name, topic_id, partitions })
+}
+
+fn answer_partition(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: committed.map_or(i64::from(NONE), |committed| committed.offset),
+        committed_leader_epoch: committed.map_or(NONE, |committed| committed.leader_epoch),
+        metadata: Some(committed.map(|committed| committed.metadata.clone()).unwrap_or_default()),
+        error_code: ErrorCode::None.code(),
+    }
+}

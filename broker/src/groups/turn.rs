@@ -1,0 +1,123 @@
+//! What an event of a group is given, and what it leaves: records to append, replies to send, facts to tell.
+
+use std::time::Duration;
+
+use millstream_protocol::KStr;
+use millstream_protocol::messages::delete_groups_response::DeletableGroupResult;
+use millstream_protocol::messages::list_groups_response::ListedGroup;
+use millstream_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use millstream_protocol::messages::{OffsetCommitResponse, OffsetDeleteResponse};
+
+use super::record::GroupRecord;
+use super::topic_view::TopicView;
+use crate::settings::GroupSettings;
+
+/// A moment of a clock that never jumps; only timers go by it, and it is never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(pub(crate) i64);
+
+impl Millis {
+    /// So much later.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(wait))
+    }
+}
+
+/// When an event happens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// For timers.
+    pub(crate) steady: Millis,
+    /// For records: milliseconds since 1970.
+    pub(crate) wall_ms: i64,
+}
+
+/// Stands for somebody who waits for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What an event is given.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Now,
+    pub(crate) settings: &'a GroupSettings,
+    pub(crate) topics: &'a TopicView,
+    pub(crate) fx: &'a mut Effects,
+}
+
+/// What an event leaves. The records are appended together; replies wait until they are durable.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) records: Vec<GroupRecord>,
+    pub(crate) replies: Vec<(Ticket, Reply)>,
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Effects {
+    pub(crate) fn reply(&mut self, ticket: Ticket, reply: impl Into<Reply>) {
+        self.replies.push((ticket, reply.into()));
+    }
+}
+
+/// What is worth a line in the log, or a count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// Offsets of a group were removed.
+    OffsetsRemoved { group: KStr, count: usize, why: Removal },
+}
+
+impl Note {
+    /// Tells people.
+    pub(super) fn tell(&self) {
+        match self {
+            Self::OffsetsRemoved { group, count, why: Removal::TopicDeleted } => {
+                tracing::info!(%group, count, "committed offsets removed: their topic was deleted");
+            }
+        }
+    }
+}
+
+/// Why offsets go without anybody asking for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Their topic is gone.
+    TopicDeleted,
+}
+
+/// One arm for each kind of reply, and the ways in and out.
+macro_rules! replies {
+    ($($arm:ident($reply:ty),)+) => {
+        /// What somebody who waits is told.
+        #[derive(Clone, Debug, PartialEq)]
+        pub(crate) enum Reply {
+            $($arm($reply),)+
+        }
+
+        $(
+            impl From<$reply> for Reply {
+                fn from(reply: $reply) -> Self {
+                    Self::$arm(reply)
+                }
+            }
+
+            impl TryFrom<Reply> for $reply {
+                type Error = Reply;
+
+                fn try_from(reply: Reply) -> Result<Self, Reply> {
+                    match reply {
+                        Reply::$arm(reply) => Ok(reply),
+                        other => Err(other),
+                    }
+                }
+            }
+        )+
+    };
+}
+
+replies! {
+    OffsetCommit(OffsetCommitResponse),
+    OffsetFetch(OffsetFetchResponseGroup),
+    OffsetDelete(OffsetDeleteResponse),
+    Listed(Vec<ListedGroup>),
+    Deleted(DeletableGroupResult),
+}
