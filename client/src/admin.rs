@@ -1,10 +1,12 @@
-//! Administrative operations: topics, partitions, offsets, records, settings, storage, the cluster itself.
+//! Administrative operations: topics, partitions, offsets, records, settings, storage, groups, the
+//! cluster itself.
 //!
 //! Each operation has its own error. An operation is tried again while that is certain to be harmless and
 //! the client's total timeout lasts; when it may have been carried out already, the caller decides.
 
 mod cluster;
 mod configs;
+mod groups;
 mod offsets;
 mod storage;
 mod topics;
@@ -19,6 +21,12 @@ use crate::error::{Refusal, known};
 
 pub use cluster::{ClusterDescription, DescribeClusterError};
 pub use configs::{ConfigEntry, ConfigResource, ConfigSource, DescribeConfigsError};
+pub(crate) use groups::Coordinators;
+pub use groups::{
+    CommitOffsetsError, CommittedOffset, CommittedOffsetsError, DeleteGroupError, DeleteOffsetsError,
+    DescribeGroupError, GroupDescription, GroupFilter, GroupKind, GroupLag, GroupLagError, GroupListing,
+    GroupMember, GroupPartitions, ListGroupsError, NewOffset, PartitionLag,
+};
 pub use offsets::{DeleteRecordsError, DeleteUpTo, ListOffsetsError, ListedOffset, OffsetAt};
 pub use storage::{
     CompactTopicError, Compaction, CompactionProgress, DataDirectory, DescribeStorageError, PartitionStorage,

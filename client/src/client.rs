@@ -10,7 +10,7 @@ use millstream_protocol::{ErrorCode, KStr, Request};
 use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::admin::Admin;
+use crate::admin::{Admin, Coordinators};
 use crate::builder::{ClientBuilder, RetrySettings};
 use crate::connection::{CallOptions, Connection, ConnectionSettings};
 use crate::error::{ClientError, known};
@@ -37,6 +37,8 @@ pub enum To<'a> {
     Broker(BrokerId),
     /// The one that leads this partition of this topic.
     Leader(&'a str, i32),
+    /// The one that coordinates this group.
+    Coordinator(&'a str),
 }
 
 /// What to do about a topic that does not exist.
@@ -86,6 +88,7 @@ struct Shared {
     /// Connections for metadata, which must not queue behind a long poll of an isolated handle.
     pool: Arc<Pool>,
     cluster: Mutex<Arc<ClusterMetadata>>,
+    coordinators: Coordinators,
     /// Whoever refreshes holds it, so that many who find the same thing stale ask once.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -110,6 +113,7 @@ impl Client {
             retry,
             pool: pool.clone(),
             cluster: Mutex::default(),
+            coordinators: Coordinators::default(),
             refreshing: tokio::sync::Mutex::default(),
         };
         Self { shared: Arc::new(shared), pool }
@@ -208,6 +212,14 @@ impl Client {
                 Some(id) => self.broker_connection(id).await,
                 None => self.any_connection().await,
             },
+            To::Coordinator(group) => {
+                let coordinator = self.coordinator(group).await?;
+                let opened = self.broker_connection(coordinator).await;
+                if opened.is_err() {
+                    self.forget_coordinator(group);
+                }
+                opened
+            }
             To::Leader(topic, partition) => {
                 let metadata = self.topic(topic, Missing::Fail).await?;
                 let unknown = || ClientError::UnknownPartition {
@@ -241,6 +253,10 @@ impl Client {
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
         self.shared.connection.request_timeout
+    }
+
+    pub(crate) fn coordinators(&self) -> &Coordinators {
+        &self.shared.coordinators
     }
 
     /// Runs `attempt` until it succeeds, fails in a way that may not be repeated, or time is up.
@@ -292,7 +308,7 @@ impl Client {
         *cluster = Arc::new(changed);
     }
 
-    async fn any_connection(&self) -> Result<Connection, ClientError> {
+    pub(crate) async fn any_connection(&self) -> Result<Connection, ClientError> {
         self.any_connection_of(&self.pool).await
     }
 

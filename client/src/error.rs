@@ -167,6 +167,20 @@ pub enum ClientError {
         /// The partition.
         partition: i32,
     },
+    /// No broker says that it coordinates the group.
+    #[error(
+        "group {group:?} has no coordinator: {} ({})",
+        message.as_deref().unwrap_or(code.message()),
+        code.name()
+    )]
+    NoCoordinator {
+        /// The group.
+        group: String,
+        /// The broker's reason.
+        code: ErrorCode,
+        /// Its own words, if it sent any.
+        message: Option<String>,
+    },
     /// No broker of this id is in the cluster.
     #[error("there is no broker {broker} in the cluster")]
     UnknownBroker {
@@ -185,7 +199,9 @@ impl ClientError {
             | Self::TimedOut { .. }
             | Self::NoLeader { .. }
             | Self::UnknownBroker { .. } => true,
-            Self::MetadataRefused { code } | Self::TopicRefused { code, .. } => code.is_retriable(),
+            Self::MetadataRefused { code }
+            | Self::TopicRefused { code, .. }
+            | Self::NoCoordinator { code, .. } => code.is_retriable(),
             Self::InvalidAddress { .. }
             | Self::NotKafka { .. }
             | Self::UnsupportedVersion { .. }
@@ -215,6 +231,7 @@ impl ClientError {
             | Self::TopicRefused { .. }
             | Self::UnknownPartition { .. }
             | Self::NoLeader { .. }
+            | Self::NoCoordinator { .. }
             | Self::UnknownBroker { .. } => true,
         }
     }

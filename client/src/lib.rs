@@ -32,11 +32,13 @@ pub mod fake;
 
 pub use address::Address;
 pub use admin::{
-    AddPartitionsError, Admin, ClusterDescription, CompactTopicError, Compaction, CompactionProgress,
-    ConfigEntry, ConfigResource, ConfigSource, CreateTopicError, CreatedTopic, DataDirectory,
+    AddPartitionsError, Admin, ClusterDescription, CommitOffsetsError, CommittedOffset,
+    CommittedOffsetsError, CompactTopicError, Compaction, CompactionProgress, ConfigEntry, ConfigResource,
+    ConfigSource, CreateTopicError, CreatedTopic, DataDirectory, DeleteGroupError, DeleteOffsetsError,
     DeleteRecordsError, DeleteTopicError, DeleteUpTo, DescribeClusterError, DescribeConfigsError,
-    DescribeStorageError, DescribeTopicError, ListOffsetsError, ListedOffset, NewTopic, OffsetAt,
-    PartitionStorage, Quarantined, TopicStorage,
+    DescribeGroupError, DescribeStorageError, DescribeTopicError, GroupDescription, GroupFilter, GroupKind,
+    GroupLag, GroupLagError, GroupListing, GroupMember, GroupPartitions, ListGroupsError, ListOffsetsError,
+    ListedOffset, NewOffset, NewTopic, OffsetAt, PartitionLag, PartitionStorage, Quarantined, TopicStorage,
 };
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{config, consume, log_files, produce, serve, topic};
+use crate::{config, consume, group, log_files, produce, serve, topic};
 
 /// What `millstream` was asked to do.
 #[derive(Debug, Parser)]
@@ -16,6 +16,7 @@ use crate::{config, consume, log_files, produce, serve, topic};
   millstream topic create orders --partitions 3
   echo hello | millstream produce orders
   millstream consume orders --from start --exit-at-end
+  millstream group describe billing              who reads what, and how far behind
 
 Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted before the input ended.",
     args_conflicts_with_subcommands = true,
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     /// Create, list, describe, delete topics; add partitions
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe, move and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Send lines from standard input to a topic
     Produce(produce::ProduceArgs),
     /// Print the records of a topic

@@ -1,7 +1,6 @@
 //! `millstream consume`: the records of a topic on standard output.
 
 mod format;
-mod start;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -13,11 +12,11 @@ use millstream_client::{Client, Missing};
 use millstream_consumer::{ConsumeError, Consumer, ConsumerRecord, StopAt};
 use millstream_log::SystemClock;
 
+use crate::begin::{self, Begin};
 use crate::connect::{BrokerArgs, block_on, interrupted, topic_exists, unknown_topic};
 use crate::outcome::Outcome;
 use format::Template;
 pub(crate) use format::{HeadersAsJson, serialize_bytes};
-use start::Begin;
 
 /// What `consume` can be told.
 #[derive(Debug, Args)]
@@ -35,7 +34,7 @@ pub(crate) struct ConsumeArgs {
     topic: String,
     /// Where to begin: start, end, an offset, a date, ms since 1970, or an age such as 5m
     #[arg(long, value_name = "WHERE", default_value = "start", value_parser = Begin::parse,
-          long_help = format!("Where to begin: {}", start::HELP))]
+          long_help = format!("Where to begin: {}", begin::HELP))]
     from: Begin,
     /// Read this partition; may be repeated [default: all that the topic has now]
     #[arg(short, long = "partition", value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]

@@ -3,10 +3,12 @@
 //! A shell around the libraries: it reads the command line, the environment and a file, resolves them into
 //! what the libraries take, and turns their answers into text and exit codes. It decides nothing about Kafka.
 
+mod begin;
 mod cli;
 mod config;
 mod connect;
 mod consume;
+mod group;
 mod log_files;
 mod logging;
 mod outcome;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Topic(command)) => topic::run(command),
+        Some(Command::Group(command)) => group::run(command),
         Some(Command::Produce(args)) => produce::run(args),
         Some(Command::Consume(args)) => consume::run(args),
         Some(Command::Log(command)) => log_files::run(command),

@@ -28,6 +28,15 @@ pub(crate) fn human_duration(duration: Duration) -> String {
     format!("{} {}", human_count(count), plural(count, one, many))
 }
 
+/// `in 3 days`, `5 hours ago`.
+pub(crate) fn moment(at_ms: i64, now_ms: i64) -> String {
+    if at_ms.abs_diff(now_ms) < 2000 {
+        return "just now".to_owned();
+    }
+    let apart = human_duration(Duration::from_millis(at_ms.abs_diff(now_ms)));
+    if at_ms > now_ms { format!("in {apart}") } else { format!("{apart} ago") }
+}
+
 /// `1,234,567`
 pub(crate) fn human_count(count: u64) -> String {
     let digits = count.to_string();
@@ -130,6 +139,12 @@ mod tests {
         assert!(unescape(r"\q").unwrap_err().contains(r"unknown escape \q"));
         assert!(unescape("\\").unwrap_err().contains("lone"));
         assert!(unescape(r"\xä").unwrap_err().contains("two hexadecimal"));
+    }
+
+    #[test]
+    fn moments_are_told_from_now() {
+        assert_eq!(moment(10_000, 130_000), "2 minutes ago");
+        assert_eq!(moment(3 * 86_400_000, 0), "in 3 days");
     }
 
     #[test]

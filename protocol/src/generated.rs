@@ -54,6 +54,8 @@ pub mod describe_cluster_request;
 pub mod describe_cluster_response;
 pub mod describe_configs_request;
 pub mod describe_configs_response;
+pub mod describe_group_lag_request;
+pub mod describe_group_lag_response;
 pub mod describe_groups_request;
 pub mod describe_groups_response;
 pub mod describe_log_dirs_request;
@@ -170,6 +172,8 @@ pub use describe_cluster_request::DescribeClusterRequest;
 pub use describe_cluster_response::DescribeClusterResponse;
 pub use describe_configs_request::DescribeConfigsRequest;
 pub use describe_configs_response::DescribeConfigsResponse;
+pub use describe_group_lag_request::DescribeGroupLagRequest;
+pub use describe_group_lag_response::DescribeGroupLagResponse;
 pub use describe_groups_request::DescribeGroupsRequest;
 pub use describe_groups_response::DescribeGroupsResponse;
 pub use describe_log_dirs_request::DescribeLogDirsRequest;
@@ -290,6 +294,7 @@ macro_rules! for_each_request {
             DescribeTopicPartitionsRequest,
             CompactLogsRequest,
             DescribeStorageRequest,
+            DescribeGroupLagRequest,
         }
     };
 }

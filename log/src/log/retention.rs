@@ -135,24 +135,38 @@ impl Log {
             bytes,
             segments: segments.len(),
             log_start,
-            oldest_record_ms: self.oldest_record_ms(log_start),
+            oldest_record_ms: self.time_at(log_start),
             next_deletion: Retention::of(&self.config()).next_deletion(&oldest, bytes, self.clock.now_ms()),
         }
     }
 
-    fn oldest_record_ms(&self, log_start: Offset) -> Option<i64> {
-        let segment = self.segments.holding(log_start)?;
-        self.use_files(&segment);
-        let end = segment.extent().bytes;
-        // A batch that cannot be read is reported to whoever reads it.
-        let position = segment.position_of(log_start, &self.epochs.get()).ok()?;
-        let file = segment.file().ok()?;
-        let header = HeaderWalk::new(&*file, position..end).next().ok()??.1;
-        let stamped = match header.timestamp_type() {
-            TimestampType::LogAppendTime => header.max_timestamp,
-            TimestampType::CreateTime => header.base_timestamp,
-        };
-        Some(stamped).filter(|ms| *ms > NO_TIMESTAMP)
+    /// The time of the first record that is there from `offset` on and may be seen. A batch tells it of its first
+    /// record, so behind a place inside of one it is a little early. `None` if there is no such record, it has no
+    /// time, or it cannot be read. Reads one batch header, so it may wait for the disk.
+    #[must_use]
+    pub fn time_at(&self, offset: Offset) -> Option<i64> {
+        let offsets = self.offsets();
+        let offset = offset.max(offsets.log_start);
+        if offset >= offsets.high_watermark {
+            return None;
+        }
+        let mut here = self.segments.holding(offset)?;
+        loop {
+            self.use_files(&here);
+            let end = here.extent().bytes;
+            // A batch that cannot be read is reported to whoever reads it.
+            let position = here.position_of(offset, &self.epochs.get()).ok()?;
+            let file = here.file().ok()?;
+            if let Some((_, header)) = HeaderWalk::new(&*file, position..end).next().ok()? {
+                let stamped = match header.timestamp_type() {
+                    TimestampType::LogAppendTime => header.max_timestamp,
+                    TimestampType::CreateTime => header.base_timestamp,
+                };
+                return Some(stamped).filter(|ms| *ms > NO_TIMESTAMP);
+            }
+            // Compaction left nothing from here to the end of the segment.
+            here = self.segments.beyond(here.base())?;
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! How a topic is stored, for `topic describe`. Kafka's brokers do not tell; what they do not tell is left out.
 
-use std::time::Duration;
-
 use millstream_client::{
     Admin, ClientError, DescribeStorageError, PartitionStorage, Quarantined, TopicStorage,
 };
@@ -10,7 +8,7 @@ use millstream_protocol::StorageState;
 use serde_json::{Value, json};
 
 use crate::output;
-use crate::text::{human_bytes, human_count, human_duration, plural};
+use crate::text::{human_bytes, human_count, moment, plural};
 
 /// What every description shows of it.
 pub(super) const COLUMNS: [&str; 3] = ["size", "oldest record", "next deletion"];
@@ -48,15 +46,6 @@ fn next_deletion(found: &PartitionStorage, now_ms: i64) -> String {
         (None, Some(reason)) => reason.clone(),
         (None, None) => "none".to_owned(),
     }
-}
-
-/// `in 3 days`, `5 hours ago`.
-fn moment(at_ms: i64, now_ms: i64) -> String {
-    if at_ms.abs_diff(now_ms) < 2000 {
-        return "just now".to_owned();
-    }
-    let apart = human_duration(Duration::from_millis(at_ms.abs_diff(now_ms)));
-    if at_ms > now_ms { format!("in {apart}") } else { format!("{apart} ago") }
 }
 
 /// What `--storage` adds.
@@ -156,15 +145,4 @@ pub(super) fn as_json(storage: &TopicStorage) -> Value {
         "partitions": storage.partitions.iter().map(partition).collect::<Vec<_>>(),
         "directories": storage.directories.iter().map(folder).collect::<Vec<_>>(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_told_from_now() {
-        assert_eq!(moment(10_000, 130_000), "2 minutes ago");
-        assert_eq!(moment(3 * 86_400_000, 0), "in 3 days");
-    }
 }

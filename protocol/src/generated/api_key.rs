@@ -105,6 +105,8 @@ pub enum ApiKey {
     CompactLogs = 16384,
     /// Millstream's own, outside Kafka's range of keys. Tells how data folders and partitions are stored.
     DescribeStorage = 16385,
+    /// Millstream's own, outside Kafka's range of keys. Tells how far groups are behind, in offsets and in time.
+    DescribeGroupLag = 16386,
 }
 
 impl ApiKey {
@@ -160,6 +162,7 @@ impl ApiKey {
         Self::DescribeTopicPartitions,
         Self::CompactLogs,
         Self::DescribeStorage,
+        Self::DescribeGroupLag,
     ];
 
     /// The number on the wire.
@@ -222,6 +225,7 @@ impl ApiKey {
             75 => Some(Self::DescribeTopicPartitions),
             16384 => Some(Self::CompactLogs),
             16385 => Some(Self::DescribeStorage),
+            16386 => Some(Self::DescribeGroupLag),
             _ => None,
         }
     }
@@ -280,6 +284,7 @@ impl ApiKey {
             Self::DescribeTopicPartitions => "DescribeTopicPartitions",
             Self::CompactLogs => "CompactLogs",
             Self::DescribeStorage => "DescribeStorage",
+            Self::DescribeGroupLag => "DescribeGroupLag",
         }
     }
 
@@ -337,6 +342,7 @@ impl ApiKey {
             Self::DescribeTopicPartitions => 0,
             Self::CompactLogs => 0,
             Self::DescribeStorage => 0,
+            Self::DescribeGroupLag => 0,
         }
     }
 
@@ -394,6 +400,7 @@ impl ApiKey {
             Self::DescribeTopicPartitions => 0,
             Self::CompactLogs => 0,
             Self::DescribeStorage => 0,
+            Self::DescribeGroupLag => 0,
         }
     }
 
@@ -451,6 +458,7 @@ impl ApiKey {
             Self::DescribeTopicPartitions => 0,
             Self::CompactLogs => 0,
             Self::DescribeStorage => 0,
+            Self::DescribeGroupLag => 0,
         }
     }
 
@@ -508,6 +516,7 @@ impl ApiKey {
             Self::DescribeTopicPartitions => 0,
             Self::CompactLogs => 0,
             Self::DescribeStorage => 0,
+            Self::DescribeGroupLag => 0,
         }
     }
 

@@ -286,6 +286,24 @@ fn the_facts_tell_the_oldest_record_and_when_it_goes() {
     assert_eq!(log.storage_facts().oldest_record_ms, Some(NOW_MS + 60_000));
 }
 
+#[test]
+fn the_time_of_a_record_is_found_by_its_offset_wherever_it_lies() {
+    let rig = keeping_an_hour();
+    let log = rig.open();
+    assert_eq!(log.time_at(Offset::new(0)), None);
+    for at in 0..40 {
+        fill_now(&rig, &log, at..at + 1);
+        rig.clock.advance(Duration::from_secs(1));
+    }
+    assert!(log.segment_count() > 2);
+    for offset in 0..40 {
+        assert_eq!(log.time_at(Offset::new(offset)), Some(NOW_MS + offset * 1000), "{offset}");
+    }
+    assert_eq!(log.time_at(Offset::new(40)), None, "it waits for a record that is not there yet");
+    log.delete_records(Some(Offset::new(20))).unwrap();
+    assert_eq!(log.time_at(Offset::new(5)), Some(NOW_MS + 20_000), "what is gone does not wait");
+}
+
 /// A life under retention, with the power failing at any change of it.
 #[test]
 fn a_power_cut_at_any_change_leaves_a_start_that_was_asked_for_and_all_behind_it() {

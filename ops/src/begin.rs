@@ -1,17 +1,19 @@
-//! Where `consume` begins: `--from start|end|OFFSET|TIME`.
+//! Places in a partition as people name them: `start`, `end`, an offset, a time, an age. Where `consume` begins and
+//! where `group seek` goes.
 
+use millstream_client::OffsetAt;
 use millstream_consumer::StartAt;
 use millstream_log::Clock;
 
 use crate::timestamp::{Timestamp, parse_age};
 
-/// What `--from` accepts, for its help and its refusal.
+/// What is accepted, for help and refusals.
 pub(crate) const HELP: &str = "start, end, an offset, a date (2026-11-24T09:30:00Z), milliseconds since 1970 (13 digits), or an age (5m, 2h, 7d)";
 
 /// From here on a number is a time: 10^12 ms is September 2001, and no partition of ours has as many records.
 const EPOCH_MS_MIN: i64 = 1_000_000_000_000;
 
-/// A place to begin, as asked for; ages are not yet resolved against the clock.
+/// A place, as asked for; ages are not yet resolved against the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
     Start,
@@ -44,6 +46,16 @@ impl Begin {
         let age = parse_age(text).map(Self::Age);
         let time = || Timestamp::from_rfc3339(text).map(Self::Time);
         age.or_else(time).ok_or_else(|| format!("give {HELP}"))
+    }
+
+    /// What a broker is asked for: a place that it has to look up, or an offset that is known already.
+    pub(crate) fn offset_at(self, clock: &dyn Clock) -> Result<OffsetAt, i64> {
+        match self.start_at(clock) {
+            StartAt::Beginning => Ok(OffsetAt::Earliest),
+            StartAt::End => Ok(OffsetAt::Latest),
+            StartAt::Timestamp(ms) => Ok(OffsetAt::Timestamp(ms)),
+            StartAt::Offset(offset) => Err(offset),
+        }
     }
 
     /// What the consumer is asked for; an age is counted back from now.
