@@ -76,6 +76,8 @@ pub(crate) trait MetaStore: Send + Sync + std::fmt::Debug {
     /// Writes a value and returns its version.
     fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<u64, MetaError>;
     fn delete(&self, key: &str, expect: Expect) -> Result<(), MetaError>;
+    /// The version of the last change.
+    fn version(&self) -> u64;
     /// Everything whose key starts with `prefix`, in the order of the keys.
     fn list(&self, prefix: &str) -> Result<Vec<(String, Entry)>, MetaError>;
 }

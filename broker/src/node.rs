@@ -35,6 +35,8 @@ pub(crate) struct Node {
     /// The clock of the logs, by which ages are judged.
     pub(crate) time: BelievedTime,
     pub(crate) view: Box<dyn ClusterView>,
+    /// What is kept of all this.
+    pub(crate) store: Arc<dyn MetaStore>,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
@@ -96,7 +98,8 @@ impl Node {
             view: Box::new(view),
             topics,
             groups: Groups::new(),
-            producer_ids: ProducerIds::new(store),
+            producer_ids: ProducerIds::new(Arc::clone(&store)),
+            store,
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
             frames: FrameMemory::new(settings.frames_in_flight_bytes),
             metrics,

@@ -5,6 +5,7 @@
 //! the broker receive a narrowed struct, never the table.
 
 mod broker;
+mod edits;
 mod groups;
 mod layers;
 mod registry;
@@ -13,6 +14,7 @@ mod topic;
 use std::collections::BTreeMap;
 
 pub(crate) use broker::{BrokerSettings, ReplicationPolicy};
+pub(crate) use edits::{Edit, Edits, Kept};
 pub(crate) use groups::GroupSettings;
 pub(crate) use layers::{Layer, Layers};
 pub use registry::REGISTRY;
@@ -181,8 +183,14 @@ pub enum SettingError {
         "'{name}' is read when the broker starts; set it in its file, environment or command line, and restart it"
     )]
     AtStartOnly {
-        /// What was written.
-        name: String,
+        /// The knob.
+        name: &'static str,
+    },
+    /// Appended to or subtracted from, and not a list.
+    #[error("'{name}' is not a list: it can be set or deleted, not appended to or subtracted from")]
+    NoList {
+        /// The knob.
+        name: &'static str,
     },
     /// A topic's name for a knob was used for the broker, or the other way round.
     #[error("'{name}' cannot be set here; the name here is '{instead}'")]
@@ -389,9 +397,10 @@ pub(crate) fn write(written: &mut Written, name: &str, value: &str) -> Result<()
 
 /// Notes a broker's setting that can be set while it runs, checked on its own.
 pub(crate) fn write_live(written: &mut Written, name: &str, value: &str) -> Result<(), SettingError> {
-    match knob_for(name, value)?.effect {
+    let knob = knob_for(name, value)?;
+    match knob.effect {
         Effect::AtOnce => write(written, name, value),
-        Effect::AtStart => Err(SettingError::AtStartOnly { name: name.to_owned() }),
+        Effect::AtStart => Err(SettingError::AtStartOnly { name: knob.name }),
     }
 }
 

@@ -5,12 +5,14 @@ mod wire {
     mod admin;
     mod bed;
     mod committed;
+    mod configs;
     mod deletion;
     mod fetch;
     mod hostile;
     mod lifecycle;
     mod long_poll;
     mod offsets;
+    mod placement;
     mod produce;
     mod storage;
     mod versions;

@@ -49,6 +49,7 @@ pub use log::{
     FlushError, Leadership, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice,
     ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
+pub use partition::ActiveProducer;
 pub use recovery::{LostRange, Recovery, TornTail};
 pub use segment::{DamageCause, TimestampedOffset};
 pub use tail::{Offsets, Parked};

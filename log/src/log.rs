@@ -40,6 +40,7 @@ mod durability;
 mod errors;
 mod failure;
 mod open_files;
+mod producing;
 mod reading;
 mod reconfiguring;
 mod reopening;

@@ -16,6 +16,7 @@ mod producers;
 mod tests;
 
 pub(crate) use epochs::{EpochHistory, EpochRun, EpochStart, SharedEpochs, believable_runs};
+pub use producers::ActiveProducer;
 pub(crate) use producers::{BatchMemo, Producer, Producers};
 
 /// No time: what Kafka says where there is none.
@@ -152,6 +153,11 @@ impl Partition {
     /// A producer that was silent for longer counts as unknown.
     pub(crate) fn remember_producers_for(&mut self, silence: Duration) {
         self.producers.remember_for(silence);
+    }
+
+    /// The producers that count as known.
+    pub(crate) fn active_producers(&self, now_ms: i64) -> Vec<ActiveProducer> {
+        self.producers.active(now_ms)
     }
 
     /// Forgets producers that were silent for too long, and the most silent if there are too many.

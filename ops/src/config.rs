@@ -1,7 +1,7 @@
 //! `millstream config`: what can be set, read off the broker's registry.
 
 use clap::{Args, Subcommand};
-use millstream_broker::settings::{Kind, Knob, REGISTRY};
+use millstream_broker::settings::{Effect, Kind, Knob, REGISTRY};
 use serde_json::json;
 
 use crate::outcome::Outcome;
@@ -41,7 +41,7 @@ pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<Outcome> {
             for knob in REGISTRY {
                 output::json(&json!({
                     "name": knob.name, "topic_name": knob.topic_name(), "default": knob.default,
-                    "values": values(knob.kind), "doc": knob.doc,
+                    "values": values(knob.kind), "live": knob.effect == Effect::AtOnce, "doc": knob.doc,
                 }))?;
             }
         }
@@ -59,6 +59,10 @@ fn document() -> String {
         if let Some(name) = knob.topic_name() {
             text += &format!("- On a topic: `{name}`\n");
         }
+        text += match knob.effect {
+            Effect::AtOnce => "- Can be set while the broker runs\n",
+            Effect::AtStart => "- Read when the broker starts\n",
+        };
     }
     text
 }
@@ -76,10 +80,14 @@ Names are Kafka's where Kafka has one. A setting can be written, from the weakes
 
 `--data-dir`, `--listen` and `--http` (`MILLSTREAM_DATA_DIR`, `MILLSTREAM_LISTEN`, `MILLSTREAM_HTTP`) are short for
 `log.dir`, `listeners` and `http.listener`; the binary's default for the last is `127.0.0.1:9192`, and `off` means none.
-An unknown name is an error, so that a slip is not a silent default. All settings are read at start.
+An unknown name is an error, so that a slip is not a silent default.
 
-Settings with a name \"on a topic\" can also be given to one topic when it is created:
+Settings with a name \"on a topic\" can also be given to one topic, when it is created or later:
 `millstream topic create orders --config segment.bytes=1048576`.
+
+What can be set while the broker runs is set with any client of Kafka (`kafka-configs`), for all brokers or for one; it
+takes effect at once, also on what is open, is kept with the metadata, and wins over the three places above. The
+strongest is what a topic sets for itself, then what is set for one broker, then for all brokers.
 ";
 
 fn shown(default: &str) -> &str {

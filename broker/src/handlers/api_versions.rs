@@ -5,11 +5,17 @@
 
 use std::ops::RangeInclusive;
 
-use millstream_protocol::ErrorCode;
-use millstream_protocol::messages::api_versions_response::ApiVersion;
+use millstream_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use millstream_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use millstream_protocol::{ErrorCode, KStr};
 
+use super::admin::controller::features::features;
 use crate::dispatch::{Answer, Call, Handler, ROUTES};
+
+/// The levels of features never change while a broker runs.
+const FEATURES_EPOCH: i64 = 0;
 
 pub(crate) struct ApiVersions;
 
@@ -41,7 +47,23 @@ pub(crate) fn served() -> ApiVersionsResponse {
         })
         .collect();
     api_keys.sort_unstable_by_key(|api| api.api_key);
-    ApiVersionsResponse { api_keys, ..Default::default() }
+    let supported = features().map(|feature| SupportedFeatureKey {
+        name: KStr::from_static(feature.name),
+        min_version: feature.level,
+        max_version: feature.level,
+    });
+    let finalized = features().map(|feature| FinalizedFeatureKey {
+        name: KStr::from_static(feature.name),
+        max_version_level: feature.level,
+        min_version_level: feature.level,
+    });
+    ApiVersionsResponse {
+        api_keys,
+        supported_features: supported.collect(),
+        finalized_features: finalized.collect(),
+        finalized_features_epoch: FEATURES_EPOCH,
+        ..Default::default()
+    }
 }
 
 /// KIP-511: letters and digits, with '-' and '.' inside.

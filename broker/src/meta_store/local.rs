@@ -221,6 +221,10 @@ impl MetaStore for LocalMetaStore {
         self.commit(&mut state, &Change::Delete { key }).map(drop)
     }
 
+    fn version(&self) -> u64 {
+        self.state.lock().last_version
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<(String, Entry)>, MetaError> {
         let state = self.state.lock();
         let from = state.entries.range(prefix.to_owned()..);

@@ -298,7 +298,7 @@ fn every_setting_is_described_with_its_source() {
     assert_eq!(all.configs.len(), millstream_broker::settings::REGISTRY.len());
     let some = describe(&mut client, 4, "1", Some(&["num.partitions", "unknown"]));
     assert_eq!(some.configs.len(), 1);
-    assert_eq!((some.configs[0].config_type, some.configs[0].read_only), (3, true));
+    assert_eq!((some.configs[0].config_type, some.configs[0].read_only), (3, false));
     assert_eq!(code(describe(&mut client, 4, "2", None).error_code), ErrorCode::InvalidRequest);
     assert_eq!(code(describe(&mut client, 2, "no", None).error_code), ErrorCode::UnknownTopicOrPartition);
     assert_eq!(code(describe(&mut client, 2, "a/b", None).error_code), ErrorCode::InvalidTopicException);

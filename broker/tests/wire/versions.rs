@@ -27,7 +27,10 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     let keys: Vec<i16> = served.api_keys.iter().map(|api| api.api_key).collect();
     assert_eq!(
         keys,
-        [0, 1, 2, 3, 8, 9, 10, 16, 18, 19, 20, 21, 22, 23, 32, 35, 37, 42, 47, 60, 75, 16384, 16385]
+        [
+            0, 1, 2, 3, 8, 9, 10, 16, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 42, 43, 44, 45, 46, 47, 55, 57,
+            60, 61, 74, 75, 16384, 16385
+        ]
     );
     try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
     for version in 4..=12 {
@@ -58,6 +61,15 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &InitProducerIdRequest { transactional_id: None, ..Default::default() });
     try_all(&mut client, &served, &OffsetForLeaderEpochRequest::default());
     try_all(&mut client, &served, &DescribeConfigsRequest::default());
+    try_all(&mut client, &served, &AlterConfigsRequest::default());
+    try_all(&mut client, &served, &IncrementalAlterConfigsRequest::default());
+    try_all(&mut client, &served, &ListConfigResourcesRequest::default());
+    try_all(&mut client, &served, &ElectLeadersRequest::default());
+    try_all(&mut client, &served, &AlterPartitionReassignmentsRequest::default());
+    try_all(&mut client, &served, &ListPartitionReassignmentsRequest::default());
+    try_all(&mut client, &served, &DescribeProducersRequest::default());
+    try_all(&mut client, &served, &DescribeQuorumRequest::default());
+    try_all(&mut client, &served, &UpdateFeaturesRequest::default());
     try_all(&mut client, &served, &CreatePartitionsRequest::default());
     try_all(&mut client, &served, &DescribeClusterRequest::default());
     try_all(&mut client, &served, &DescribeTopicPartitionsRequest::default());

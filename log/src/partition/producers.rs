@@ -26,6 +26,10 @@ impl BatchMemo {
         self.base_offset.advance(i64::from(self.last_offset_delta) + 1)
     }
 
+    fn last_sequence(&self) -> i32 {
+        sequence_after(self.base_sequence, i64::from(self.last_offset_delta))
+    }
+
     fn next_sequence(&self) -> i32 {
         sequence_after(self.base_sequence, i64::from(self.last_offset_delta) + 1)
     }
@@ -69,6 +73,19 @@ impl Producer {
     }
 }
 
+/// A producer that counts as known, as it is told to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// When it wrote last, by the broker's clock.
+    pub last_ms: i64,
+}
+
 /// All producers of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Producers {
@@ -89,6 +106,16 @@ impl Producers {
 
     pub(crate) fn insert(&mut self, id: ProducerId, producer: Producer) {
         self.by_id.insert(id, producer);
+    }
+
+    /// Those that count as known.
+    pub(super) fn active(&self, now_ms: i64) -> Vec<ActiveProducer> {
+        let known = self.iter().filter(|(_, producer)| !self.is_forgotten(producer, now_ms));
+        let told = known.filter_map(|(id, producer)| {
+            let last_sequence = producer.batches().last()?.last_sequence();
+            Some(ActiveProducer { id, epoch: producer.epoch, last_sequence, last_ms: producer.last_ms })
+        });
+        told.collect()
     }
 
     pub(super) fn remember_for(&mut self, silence: Duration) {

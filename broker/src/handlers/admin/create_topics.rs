@@ -11,7 +11,7 @@ use millstream_protocol::messages::create_topics_response::{CreatableTopicConfig
 use millstream_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use millstream_protocol::{ErrorCode, KStr, Uuid};
 
-use super::describe_configs;
+use super::configs::describe;
 use super::refused::Refused;
 use super::replicas::{DEFAULT_FACTOR, check_assignment, check_factor};
 use crate::dispatch::{Answer, Call, Handler};
@@ -59,7 +59,7 @@ fn create(call: &Call, topic: &CreatableTopic, validate_only: bool) -> Result<Cr
     let partitions = i64::from(partitions);
     topics.check_new(&topic.name, partitions)?;
     let configs = configs(call, topic)?;
-    let described = describe(call, &configs);
+    let described = describe_new(call, &configs);
     let id = match validate_only {
         true => Uuid::nil(),
         false => topics.create(&topic.name, partitions, configs)?.id,
@@ -114,8 +114,8 @@ fn configs(call: &Call, topic: &CreatableTopic) -> Result<Overrides, Refused> {
     Ok(configs)
 }
 
-fn describe(call: &Call, configs: &Overrides) -> Vec<CreatableTopicConfigs> {
-    let entries = describe_configs::topic_entries(&call.node.settings(), configs);
+fn describe_new(call: &Call, configs: &Overrides) -> Vec<CreatableTopicConfigs> {
+    let entries = describe::topic_entries(&call.node.settings(), configs);
     let told = entries.into_iter().map(|entry| CreatableTopicConfigs {
         name: KStr::from_static(entry.name),
         value: Some(entry.value),

@@ -17,6 +17,14 @@ impl Refused {
         Self { code, message: message.into() }
     }
 
+    /// Code and message of an outcome as replies carry them.
+    pub(super) fn told(outcome: Result<(), Self>) -> (i16, Option<KStr>) {
+        match outcome {
+            Ok(()) => (ErrorCode::None.code(), None),
+            Err(refused) => (refused.code.code(), refused.message()),
+        }
+    }
+
     /// The message as replies carry it.
     pub(super) fn message(self) -> Option<KStr> {
         Some(KStr::from(self.message))

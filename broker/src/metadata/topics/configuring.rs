@@ -29,12 +29,12 @@ pub(crate) struct DefaultsSwap<'a> {
 impl Topics {
     /// Changes what a topic sets for itself: durable, and known to its logs, when this returns. Blocks on the
     /// disk.
-    pub(crate) fn configure<E: From<TopicError> + From<SettingError>>(
+    pub(crate) fn configure(
         &self,
         name: &str,
         intent: Intent,
-        edit: impl FnOnce(&Overrides) -> Result<Overrides, E>,
-    ) -> Result<(), E> {
+        edit: impl FnOnce(&Overrides) -> Result<Overrides, SettingError>,
+    ) -> Result<(), TopicError> {
         let defaults = self.changing.lock();
         let snapshot = self.snapshot();
         let unknown = || TopicError::Unknown(name.to_owned().into());
@@ -47,8 +47,7 @@ impl Topics {
         let homes: Vec<Home> = topic.partitions.iter().map(|partition| partition.home.clone()).collect();
         let stored = StoredTopic { id: topic.id, partitions: homes.len(), configs, homes: home_ids(&homes) };
         let key = format!("{KEY_PREFIX}{name}");
-        let put = self.store.put(&key, encode(&stored), Expect::Version(topic.version));
-        let version = put.map_err(TopicError::from)?;
+        let version = self.store.put(&key, encode(&stored), Expect::Version(topic.version))?;
         let next = topic.configured(settings, stored.configs, version);
         self.snapshot.store(Arc::new(snapshot.with(Arc::clone(&next))));
         next.tell_logs();

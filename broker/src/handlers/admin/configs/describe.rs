@@ -13,13 +13,10 @@ use millstream_protocol::messages::describe_configs_response::{
 use millstream_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
-use super::refused::Refused;
+use super::resource::Resource;
 use crate::dispatch::{Answer, Call, Handler};
-use crate::metadata::topic_name;
+use crate::handlers::admin::refused::Refused;
 use crate::settings::{BrokerSettings, Effect, Kind, Knob, Layer, Layers, REGISTRY};
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 
 /// Where a value comes from, as Kafka numbers it.
 const SOURCE_TOPIC: i8 = 1;
@@ -65,32 +62,17 @@ fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
 }
 
 fn find(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refused> {
-    let name = &*resource.resource_name;
     let settings = &call.node.settings();
-    match resource.resource_type {
-        TOPIC => {
-            let refused = |error: topic_name::TopicNameError| {
-                Refused::new(ErrorCode::InvalidTopicException, error.to_string())
-            };
-            topic_name::check(name).map_err(refused)?;
+    match Resource::read(call, resource.resource_type, &resource.resource_name)? {
+        Resource::Topic(name) => {
             let snapshot = call.node.topics.snapshot();
             let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
             Ok(topic_entries(settings, &topic.configs))
         }
-        BROKER if name.is_empty() => Ok(cluster_wide_entries(settings)),
-        BROKER => {
-            let me = call.node.view.me().0;
-            if name.parse() != Ok(me) {
-                let message = format!("this is broker {me}, not '{name}'");
-                return Err(Refused::new(ErrorCode::InvalidRequest, message));
-            }
+        Resource::AllBrokers => Ok(cluster_wide_entries(settings)),
+        Resource::ThisBroker => {
             let layers = &settings.layers;
             Ok(REGISTRY.iter().map(|knob| Entry::new(layers, knob, knob.name, None)).collect())
-        }
-        other => {
-            let message =
-                format!("resources of type {other} have no settings here; topics (2) and brokers (4) do");
-            Err(Refused::new(ErrorCode::InvalidRequest, message))
         }
     }
 }
@@ -104,17 +86,20 @@ fn cluster_wide_entries(settings: &BrokerSettings) -> Vec<Entry> {
 }
 
 /// Everything that is in force for a topic, by the topic's names.
-pub(super) fn topic_entries(settings: &BrokerSettings, configs: &BTreeMap<String, String>) -> Vec<Entry> {
+pub(in crate::handlers::admin) fn topic_entries(
+    settings: &BrokerSettings,
+    configs: &BTreeMap<String, String>,
+) -> Vec<Entry> {
     let named = REGISTRY.iter().filter_map(|knob| Some((knob, knob.topic_name()?)));
     let entry = |(knob, name)| Entry::new(&settings.layers, knob, name, configs.get(name));
     named.map(entry).collect()
 }
 
 /// One setting that is in force.
-pub(super) struct Entry {
-    pub(super) name: &'static str,
-    pub(super) value: KStr,
-    pub(super) source: i8,
+pub(in crate::handlers::admin) struct Entry {
+    pub(in crate::handlers::admin) name: &'static str,
+    pub(in crate::handlers::admin) value: KStr,
+    pub(in crate::handlers::admin) source: i8,
     read_only: bool,
     knob: &'static Knob,
     /// From the most to the least particular; the first one holds.

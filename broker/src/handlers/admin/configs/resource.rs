@@ -1,0 +1,52 @@
+//! What has settings: topics and brokers, as requests name them.
+
+use millstream_protocol::ErrorCode;
+
+use crate::dispatch::Call;
+use crate::handlers::admin::refused::Refused;
+use crate::metadata::topic_name;
+
+/// The kinds of resources, as Kafka numbers them.
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
+
+/// One that has settings here. Whether a topic exists is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resource<'a> {
+    Topic(&'a str),
+    AllBrokers,
+    ThisBroker,
+}
+
+impl<'a> Resource<'a> {
+    /// Reads what a request names.
+    pub(super) fn read(call: &Call, kind: i8, name: &'a str) -> Result<Self, Refused> {
+        let refuse = |message: String| Err(Refused::new(ErrorCode::InvalidRequest, message));
+        match kind {
+            TOPIC => match topic_name::check(name) {
+                Ok(()) => Ok(Self::Topic(name)),
+                Err(error) => Err(Refused::new(ErrorCode::InvalidTopicException, error.to_string())),
+            },
+            BROKER if name.is_empty() => Ok(Self::AllBrokers),
+            BROKER => {
+                let me = call.node.view.me().0;
+                match name.parse::<i32>() {
+                    Ok(id) if id == me => Ok(Self::ThisBroker),
+                    Ok(_) => refuse(format!("this is broker {me}, not '{name}'")),
+                    Err(_) => refuse(format!("'{name}' is not the number of a broker; this one is {me}")),
+                }
+            }
+            BROKER_LOGGER => refuse(
+                "loggers cannot be set here; start the broker with --log FILTER (MILLSTREAM_LOG)".to_owned(),
+            ),
+            CLIENT_METRICS => refuse("metrics of clients are not collected here".to_owned()),
+            GROUP => refuse(
+                "groups have no settings of their own here; the broker's group.* hold for all".to_owned(),
+            ),
+            other => refuse(format!("there is no resource type {other}; topics are 2 and brokers are 4")),
+        }
+    }
+}
