@@ -18,6 +18,7 @@ mod topic_view;
 mod turn;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
@@ -106,8 +107,7 @@ impl Groups {
         event: impl Fn(&mut Shard, &mut Turn<'_>, Ticket) + Clone + Send + 'static,
     ) -> Boxed<Vec<Result<R, NotReady>>> {
         // Without the topic there are no groups.
-        let coordinators = self.coordinators(node).unwrap_or_default();
-        let answers: Vec<_> = coordinators.iter().map(|one| one.submit(node, event.clone())).collect();
+        let answers: Vec<_> = self.each(node).iter().map(|one| one.submit(node, event.clone())).collect();
         let answers = answers.into_iter().map(|answer| async move { received(answer?.await) });
         Box::pin(join_all(answers))
     }
@@ -170,9 +170,12 @@ impl Groups {
 
     /// Begins to read the groups that are on disk.
     pub(crate) fn warm_up(&self, node: &Arc<Node>) {
-        for coordinator in self.coordinators(node).unwrap_or_default() {
-            coordinator.warm_up(node);
-        }
+        self.each(node).iter().for_each(|coordinator| coordinator.look(node));
+    }
+
+    /// None before the topic is made.
+    fn each(&self, node: &Node) -> &[Arc<Coordinator>] {
+        self.coordinators(node).unwrap_or_default()
     }
 }
 
@@ -180,43 +183,40 @@ impl Groups {
 pub(crate) async fn keep_time(node: Arc<Node>) {
     let groups = &node.groups;
     let mut told = groups.topics(&node);
+    let mut cleaned = groups.now(&node).steady;
     loop {
-        let coordinators = groups.coordinators(&node).unwrap_or_default();
-        let due = coordinators.iter().map(|coordinator| coordinator.due()).min();
-        let until = due.and_then(|due| {
-            let wait = u64::try_from(due.0).ok()?;
-            groups.began.checked_add(std::time::Duration::from_millis(wait))
-        });
-        let sleep = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let clean_up_at = cleaned.after(node.settings().groups.clean_up_each);
+        let due = groups.each(&node).iter().map(|coordinator| coordinator.due());
+        let wait = due.chain([clean_up_at]).min().map_or(0, |due| due.0);
+        let until = groups.began + Duration::from_millis(u64::try_from(wait).unwrap_or(0));
         tokio::select! {
             biased;
             () = node.stopped() => break,
             () = groups.alarm.notified() => {}
             () = node.topics.changed() => {}
-            () = sleep => {}
+            () = tokio::time::sleep_until(until) => {}
         }
         let topics = groups.topics(&node);
         let are_deleted = told.view.has_more_than(&topics.view);
         told = topics;
         let now = groups.now(&node).steady;
-        for coordinator in groups.coordinators(&node).unwrap_or_default() {
+        let is_clean_up = clean_up_at <= now;
+        if is_clean_up {
+            cleaned = now;
+        }
+        for coordinator in groups.each(&node) {
             if are_deleted {
                 coordinator.tell(&node, Shard::on_topics_deleted);
             }
+            if is_clean_up {
+                coordinator.tell(&node, Shard::clean_up);
+            }
             if coordinator.due() <= now {
-                coordinator.warm_up(&node);
-                coordinator.tell(&node, Shard::tick);
+                coordinator.look(&node);
             }
         }
     }
-    for coordinator in groups.coordinators(&node).unwrap_or_default() {
-        coordinator.close();
-    }
+    groups.each(&node).iter().for_each(|coordinator| coordinator.close());
 }
 
 fn received<R: TryFrom<Reply>>(

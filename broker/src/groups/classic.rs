@@ -13,11 +13,17 @@ pub(crate) struct ClassicGroup {
     id: KStr,
     protocol_type: KStr,
     members: usize,
+    since_ms: i64,
 }
 
 impl ClassicGroup {
     pub(super) fn replay(id: &KStr, value: &GroupMetadataValue) -> Self {
-        Self { id: id.detach(), protocol_type: value.protocol_type.detach(), members: value.members.len() }
+        Self {
+            id: id.detach(),
+            protocol_type: value.protocol_type.detach(),
+            members: value.members.len(),
+            since_ms: value.current_state_timestamp,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
@@ -48,6 +54,10 @@ impl ClassicGroup {
 
     pub(super) fn is_empty(&self) -> bool {
         self.members == 0
+    }
+
+    pub(super) fn emptied_at(&self) -> Option<i64> {
+        self.is_empty().then_some(self.since_ms)
     }
 
     pub(super) fn state(&self) -> &'static str {

@@ -136,12 +136,14 @@ impl Coordinator {
         }
     }
 
-    /// Begins to read the shard, if it is not there and its log is.
-    pub(super) fn warm_up(self: &Arc<Self>, node: &Arc<Node>) {
+    /// Does what is due; begins to read the shard, if it is not there and its log is.
+    pub(super) fn look(self: &Arc<Self>, node: &Arc<Node>) {
         let mut state = self.state.lock();
         if let State::Cold = &*state {
             self.heat(node, &mut state);
         }
+        drop(state);
+        self.tell(node, Shard::tick);
     }
 
     /// Tells everybody who waits to go elsewhere, for good. What is on its way to the disk is still answered.

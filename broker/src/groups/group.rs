@@ -116,6 +116,13 @@ impl Group {
         }
     }
 
+    /// Since when it has no members, by the wall clock.
+    pub(super) fn emptied_at(&self) -> Option<i64> {
+        match self {
+            Self::Classic(group) => group.emptied_at(),
+        }
+    }
+
     /// Kafka's word for its state.
     pub(super) fn state(&self) -> &'static str {
         match self {

@@ -15,8 +15,6 @@ pub(crate) struct Committed {
     pub(crate) metadata: KStr,
     /// By the wall clock.
     pub(crate) committed_ms: i64,
-    /// When it expires at the latest, if the client said so; else -1.
-    pub(crate) expires_ms: i64,
 }
 
 /// All offsets of a group.
@@ -107,6 +105,18 @@ impl Offsets {
         true
     }
 
+    /// Takes out the offsets for which `goes` holds.
+    pub(crate) fn take(&mut self, mut goes: impl FnMut(&str, &Committed) -> bool) -> Vec<(KStr, i32)> {
+        let mut taken = Vec::new();
+        for topic in &mut self.topics {
+            let name = &topic.name;
+            let gone = topic.partitions.extract_if(.., |(_, committed)| goes(name, committed));
+            taken.extend(gone.map(|(partition, _)| (name.clone(), partition)));
+        }
+        self.topics.retain(|topic| !topic.partitions.is_empty());
+        taken
+    }
+
     /// Takes out the topics for which `goes` holds.
     pub(crate) fn take_topics(&mut self, mut goes: impl FnMut(&TopicOffsets) -> bool) -> Vec<TopicOffsets> {
         self.topics.extract_if(.., |topic| goes(topic)).collect()
@@ -125,8 +135,8 @@ impl Committed {
             leader_epoch: self.leader_epoch,
             metadata: self.metadata.clone(),
             commit_timestamp: self.committed_ms,
-            expire_timestamp: self.expires_ms,
             topic_id,
+            ..OffsetCommitValue::default()
         }
     }
 
@@ -137,7 +147,6 @@ impl Committed {
             leader_epoch: value.leader_epoch,
             metadata: if value.metadata.is_empty() { KStr::default() } else { value.metadata.detach() },
             committed_ms: value.commit_timestamp,
-            expires_ms: value.expire_timestamp,
         }
     }
 }

@@ -22,10 +22,9 @@ const CLASSIC: i16 = 2;
 /// The only version of every key.
 const KEY_VERSION: i16 = 0;
 
-/// The version that can say when an offset expires.
-const OFFSET_EXPIRES: i16 = 1;
-/// The last versions without tagged fields, which Kafka writes so that its older brokers can read them.
-const OFFSET_WRITTEN: i16 = 3;
+/// The version that says which topic an offset is of.
+const OFFSET_WRITTEN: i16 = 4;
+/// The last version without tagged fields.
 const CLASSIC_WRITTEN: i16 = 3;
 
 /// One change of a group; `None` for a value is its removal.
@@ -42,11 +41,7 @@ impl GroupRecord {
             Self::Offset { group, topic, partition, value } => {
                 let key =
                     OffsetCommitKey { group: group.clone(), topic: topic.clone(), partition: *partition };
-                let version = match value {
-                    Some(value) if value.expire_timestamp >= 0 => OFFSET_EXPIRES,
-                    _ => OFFSET_WRITTEN,
-                };
-                encoded(OFFSET, &key, version, value.as_ref())
+                encoded(OFFSET, &key, OFFSET_WRITTEN, value.as_ref())
             }
             Self::Classic { group, value } => {
                 let key = GroupMetadataKey { group: group.clone() };
@@ -98,3 +93,6 @@ fn decoded<V: Message>(value: Option<&Bytes>) -> Result<Option<V>, DecodeError> 
     let version = reader.i16()?;
     V::decode(&mut reader, version).map(Some)
 }
+
+#[cfg(test)]
+mod tests;

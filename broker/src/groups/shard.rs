@@ -16,6 +16,7 @@ use super::turn::{Millis, Note, Removal, Turn};
 
 mod administered;
 mod committed;
+mod expiring;
 
 pub(crate) use administered::ListFilter;
 pub(crate) use committed::{Commit, Fetch};
@@ -180,3 +181,6 @@ impl Shard {
 fn removed(group: &KStr, topic: &KStr, partition: i32) -> GroupRecord {
     GroupRecord::Offset { group: group.clone(), topic: topic.clone(), partition, value: None }
 }
+
+#[cfg(test)]
+mod tests;

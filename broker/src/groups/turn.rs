@@ -70,8 +70,12 @@ impl Note {
     /// Tells people.
     pub(super) fn tell(&self) {
         match self {
-            Self::OffsetsRemoved { group, count, why: Removal::TopicDeleted } => {
-                tracing::info!(%group, count, "committed offsets removed: their topic was deleted");
+            Self::OffsetsRemoved { group, count, why } => {
+                let reason = match why {
+                    Removal::TopicDeleted => "their topic was deleted",
+                    Removal::Expired => "nobody has used them for offsets.retention.minutes",
+                };
+                tracing::info!(%group, count, reason, "committed offsets removed");
             }
         }
     }
@@ -82,6 +86,8 @@ impl Note {
 pub(crate) enum Removal {
     /// Their topic is gone.
     TopicDeleted,
+    /// Nobody uses them any more (`offsets.retention.minutes`).
+    Expired,
 }
 
 /// One arm for each kind of reply, and the ways in and out.

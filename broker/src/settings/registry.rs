@@ -300,6 +300,18 @@ pub static REGISTRY: &[Knob] = &[
         "4096",
         "The longest text that a consumer may keep with a committed offset, in characters.",
     ),
+    live(
+        "offsets.retention.check.interval.ms",
+        Kind::Long { min: 1, max: i32::MAX as i64 },
+        "600000",
+        "How often it is looked for committed offsets that have expired, and for groups that have neither members nor offsets.",
+    ),
+    live(
+        "offsets.retention.minutes",
+        int(-1),
+        "-1",
+        "How long committed offsets are kept that nobody uses: since their group has no members, or, for those committed from outside of a group, since the commit. -1: for ever. Kafka forgets them after 7 days (10080).",
+    ),
     broker(
         "offsets.topic.num.partitions",
         Kind::Int { min: 1, max: 10_000 },

@@ -1,6 +1,8 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete, for members and for those who use no group.
 
-use millstream_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use millstream_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use millstream_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -31,6 +33,9 @@ const NONE: i32 = -1;
 const COMMIT_BY_ID: i16 = 10;
 const FETCH_BY_ID: i16 = 10;
 
+/// A topic by both names.
+type Found = (KStr, Uuid);
+
 /// A request to commit.
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -54,7 +59,7 @@ impl Shard {
             generation_or_epoch: request.generation_id_or_member_epoch,
             version,
         };
-        let found: Vec<Result<(KStr, Uuid), ErrorCode>> = request
+        let found: Vec<Result<Found, ErrorCode>> = request
             .topics
             .iter()
             .map(|topic| match version {
@@ -69,12 +74,14 @@ impl Shard {
             })
             .collect();
         // As in Kafka, nobody asks who commits if nothing can be committed.
-        let admitted = match found.iter().any(Result::is_ok) {
+        let is_there = |(topic, found): (&OffsetCommitRequestTopic, &Result<Found, ErrorCode>)| {
+            let facts = found.as_ref().ok().and_then(|(name, _)| turn.topics.named(name));
+            facts.is_some_and(|facts| topic.partitions.iter().any(|one| facts.has(one.partition_index)))
+        };
+        let admitted = match request.topics.iter().zip(&found).any(is_there) {
             true => self.admit_commit(turn, &request.group_id, &by),
             false => Ok(()),
         };
-        let retention = Some(request.retention_time_ms).filter(|ms| *ms >= 0);
-        let expires_ms = retention.map_or(-1, |ms| turn.now.wall_ms.saturating_add(ms));
         let mut topics = Vec::with_capacity(request.topics.len());
         for (topic, found) in request.topics.into_iter().zip(found) {
             let found = found.and_then(|found| admitted.map(|()| found));
@@ -83,7 +90,7 @@ impl Shard {
                 let partition_index = partition.partition_index;
                 let done = found.as_ref().map_err(|error| *error).and_then(|(name, topic_id)| {
                     let place = Place { topic: name, topic_id: *topic_id, partition: partition_index };
-                    self.commit_offset(turn, &request.group_id, place, partition, expires_ms)
+                    self.commit_offset(turn, &request.group_id, place, partition)
                 });
                 let error_code = done.err().unwrap_or(ErrorCode::None).code();
                 partitions.push(OffsetCommitResponsePartition { partition_index, error_code });
@@ -114,7 +121,6 @@ impl Shard {
         group: &KStr,
         place: Place<'_>,
         asked: OffsetCommitRequestPartition,
-        expires_ms: i64,
     ) -> Result<(), ErrorCode> {
         if !turn.topics.named(place.topic).is_some_and(|facts| facts.has(place.partition)) {
             return Err(ErrorCode::UnknownTopicOrPartition);
@@ -130,7 +136,6 @@ impl Shard {
             leader_epoch: asked.committed_leader_epoch,
             metadata: if metadata.is_empty() { KStr::default() } else { metadata.detach() },
             committed_ms: turn.now.wall_ms,
-            expires_ms,
         };
         let (topic, partition) = (place.topic.clone(), place.partition);
         let value = Some(committed.value(place.topic_id));

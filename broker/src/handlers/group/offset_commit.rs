@@ -1,6 +1,7 @@
 //! OffsetCommit, key 8, versions 2 to 10.
 //!
-//! 2 to 4: the client may say how long the offset is kept. 6: the leader epoch. 7: static members. 9: an epoch of the
+//! 2 to 4: the client may say how long the offset is kept, which is not heeded: offsets stay, unless
+//! `offsets.retention.minutes` is set. 6: the leader epoch. 7: static members. 9: an epoch of the
 //! new protocol in the place of the generation; a group that does not exist has a code of its own. 10: topics by id.
 //!
 //! The reply leaves when the offsets are on the disk. Commits are taken however little room there is: a consumer that
