@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use millstream_protocol::messages::ApiVersionsResponse;
 use millstream_protocol::wire::{DecodeError, EncodeError, Reader};
-use millstream_protocol::{ApiKey, Chunk, ErrorCode, Request, encode_response};
+use millstream_protocol::{ApiKey, Chunk, ErrorCode, KStr, Request, encode_response};
 
 use crate::handlers;
 use crate::node::Node;
@@ -32,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) node: Arc<Node>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) version: i16,
+    /// What the client calls itself, often nothing. Lives in the frame.
+    pub(crate) client_id: KStr,
 }
 
 /// What a handler answers.
@@ -104,6 +106,11 @@ pub(crate) static ROUTES: &[Route] = &[
     route::<handlers::admin::delete_topics::DeleteTopics>(),
     route::<handlers::admin::delete_records::DeleteRecords>(),
     route::<handlers::init_producer_id::InitProducerId>(),
+    route::<handlers::group::join::JoinGroup>(),
+    route::<handlers::group::heartbeat::Heartbeat>(),
+    route::<handlers::group::leave::LeaveGroup>(),
+    route::<handlers::group::sync::SyncGroup>(),
+    route::<handlers::group::describe::DescribeGroups>(),
     route::<handlers::group::list::ListGroups>(),
     route::<handlers::group::delete::DeleteGroups>(),
     route::<handlers::offset_for_leader_epoch::OffsetForLeaderEpoch>(),
@@ -135,7 +142,8 @@ pub(crate) fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, incoming: &Incoming) 
     if !route.versions.contains(&version) {
         return unsupported_version(route, incoming);
     }
-    let call = Call { node: Arc::clone(node), peer: Arc::clone(peer), version };
+    let client_id = incoming.header.client_id.clone().unwrap_or_default();
+    let call = Call { node: Arc::clone(node), peer: Arc::clone(peer), version, client_id };
     (route.run)(call, incoming).unwrap_or_else(|error| {
         Outcome::Close(format!("{} version {version} cannot be read: {error}", api.name()))
     })

@@ -6,6 +6,7 @@
 //! sends replies once what they rest on is durable. [`Groups`] finds the coordinator, makes the topic when somebody
 //! first needs it, and has the clock.
 
+mod cause;
 mod classic;
 mod coordinator;
 mod group;
@@ -31,6 +32,8 @@ use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::metadata::topics::{Overrides, Snapshot, TopicError};
 use crate::node::Node;
 
+pub(crate) use cause::Caller;
+pub(crate) use classic::Join;
 use coordinator::Coordinator;
 pub(crate) use coordinator::NotReady;
 pub(crate) use shard::{Commit, Fetch, ListFilter, Shard};

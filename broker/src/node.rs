@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::fetch_session::FetchSessions;
 use crate::frame::FrameMemory;
 use crate::groups::Groups;
-use crate::machine::{Control, Machine};
+use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::{MetaError, MetaStore};
 use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
+    /// Where new ids come from.
+    pub(crate) uuids: Arc<Uuids>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) frames: Arc<FrameMemory>,
     pub(crate) metrics: Metrics,
@@ -81,7 +83,7 @@ impl Node {
         }
         let live = LiveSettings::load(settings, Arc::clone(&store))?;
         let settings = live.now();
-        let clock = Arc::clone(&machine.clock);
+        let (clock, uuids) = (Arc::clone(&machine.clock), Arc::clone(&machine.uuids));
         let time = BelievedTime::new(Arc::clone(&store), Arc::clone(&clock), settings.clock_hold)?;
         let machine = Machine { clock: time.clock(), ..machine };
         let logs = Logs { machine, leader_epoch: identity.leader_epoch, directories, missing };
@@ -100,6 +102,7 @@ impl Node {
             groups: Groups::new(),
             producer_ids: ProducerIds::new(Arc::clone(&store)),
             store,
+            uuids,
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
             frames: FrameMemory::new(settings.frames_in_flight_bytes),
             metrics,

@@ -4,6 +4,7 @@
 mod wire {
     mod admin;
     mod bed;
+    mod classic;
     mod committed;
     mod configs;
     mod deletion;

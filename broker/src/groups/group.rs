@@ -123,6 +123,13 @@ impl Group {
         }
     }
 
+    /// Nobody is in it and nothing of it is stored: it can go without a trace.
+    pub(super) fn is_vacant(&self) -> bool {
+        match self {
+            Self::Classic(group) => group.is_vacant(),
+        }
+    }
+
     /// Kafka's word for its state.
     pub(super) fn state(&self) -> &'static str {
         match self {

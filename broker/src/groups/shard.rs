@@ -47,6 +47,10 @@ impl Shard {
         self.entries.get_mut(id)?.group.as_mut()
     }
 
+    pub(super) fn has_offsets(&self, id: &str) -> bool {
+        self.entries.get(id).is_some_and(|entry| !entry.offsets.is_empty())
+    }
+
     /// Makes or replaces the group of this id.
     pub(super) fn set_group(&mut self, id: &KStr, group: Group) {
         self.entry(id).group = Some(group);
@@ -122,7 +126,10 @@ impl Shard {
                 group.expire(turn);
             }
             let next = self.group(&id).and_then(Group::next_deadline);
-            self.set_due(id, next);
+            self.set_due(id.clone(), next);
+            if self.group(&id).is_some_and(Group::is_vacant) {
+                self.remove_group(&id);
+            }
         }
     }
 

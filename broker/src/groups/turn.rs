@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use millstream_protocol::KStr;
 use millstream_protocol::messages::delete_groups_response::DeletableGroupResult;
+use millstream_protocol::messages::describe_groups_response::DescribedGroup;
 use millstream_protocol::messages::list_groups_response::ListedGroup;
 use millstream_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
-use millstream_protocol::messages::{OffsetCommitResponse, OffsetDeleteResponse};
+use millstream_protocol::messages::{
+    HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
+    SyncGroupResponse,
+};
 
+use super::cause::Cause;
 use super::record::GroupRecord;
 use super::topic_view::TopicView;
 use crate::settings::GroupSettings;
@@ -17,6 +22,11 @@ use crate::settings::GroupSettings;
 pub(crate) struct Millis(pub(crate) i64);
 
 impl Millis {
+    /// The time since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
     /// So much later.
     pub(crate) fn after(self, wait: Duration) -> Self {
         let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
@@ -64,6 +74,16 @@ impl Effects {
 pub(crate) enum Note {
     /// Offsets of a group were removed.
     OffsetsRemoved { group: KStr, count: usize, why: Removal },
+    /// Members of a group have to join again.
+    RebalanceBegan { group: KStr, generation: i32, cause: Cause },
+    /// They agree on this generation.
+    RebalanceEnded { group: KStr, generation: i32, members: usize, cause: Cause, took: Duration },
+    /// A member was not heard of for its session timeout.
+    SessionExpired { group: KStr, member: KStr },
+    /// A member did not join again in time.
+    DidNotRejoin { group: KStr, member: KStr },
+    /// Somebody else took a member's static name.
+    Fenced { group: KStr, instance: KStr, member: KStr },
 }
 
 impl Note {
@@ -76,6 +96,25 @@ impl Note {
                     Removal::Expired => "nobody has used them for offsets.retention.minutes",
                 };
                 tracing::info!(%group, count, reason, "committed offsets removed");
+            }
+            Self::RebalanceBegan { group, generation, cause } => {
+                tracing::debug!(%group, generation, why = cause.why.name(), member = %cause.member, "rebalance begins");
+            }
+            Self::RebalanceEnded { group, generation, members, cause, took } => {
+                let Cause { why, member, instance, caller, said } = cause;
+                tracing::info!(
+                    %group, generation, members, why = why.name(), %member, instance = instance.as_deref(),
+                    client = %caller.client_id, host = %caller.host, said = said.as_deref(), ?took, "rebalanced"
+                );
+            }
+            Self::SessionExpired { group, member } => {
+                tracing::debug!(%group, %member, "a member was not heard of for its session timeout and is out");
+            }
+            Self::DidNotRejoin { group, member } => {
+                tracing::info!(%group, %member, "a member did not join again in time and is out");
+            }
+            Self::Fenced { group, instance, member } => {
+                tracing::info!(%group, %instance, %member, "a member is fenced: another has its group.instance.id");
             }
         }
     }
@@ -126,4 +165,9 @@ replies! {
     OffsetDelete(OffsetDeleteResponse),
     Listed(Vec<ListedGroup>),
     Deleted(DeletableGroupResult),
+    Join(JoinGroupResponse),
+    Sync(SyncGroupResponse),
+    Heartbeat(HeartbeatResponse),
+    Leave(LeaveGroupResponse),
+    Described(DescribedGroup),
 }

@@ -23,6 +23,13 @@ pub(super) fn topic_operations(asked: bool) -> i32 {
     }
 }
 
+pub(super) fn group_operations(asked: bool) -> i32 {
+    match asked {
+        true => READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS,
+        false => NOT_ASKED,
+    }
+}
+
 pub(super) fn cluster_operations(asked: bool) -> i32 {
     match asked {
         true => {

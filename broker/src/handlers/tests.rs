@@ -78,7 +78,8 @@ impl Cluster {
             clean: CleanStart::Yes,
             low_water: settings.low_water,
         });
-        let machine = Machine { clock: Arc::new(SystemClock), uuids: Arc::new(Uuids::Random), threads: 1 };
+        let uuids = Arc::new(Uuids::Random);
+        let machine = Machine { clock: Arc::new(SystemClock), uuids: Arc::clone(&uuids), threads: 1 };
         let leader_epoch = LeaderEpoch::new(5);
         let logs = Logs { machine, leader_epoch, directories: vec![directory], missing: Vec::new() };
         let topics = Topics::load(store.clone(), logs, &settings.topic_defaults).unwrap();
@@ -93,6 +94,7 @@ impl Cluster {
             groups: Groups::new(),
             producer_ids: ProducerIds::new(store.clone()),
             store,
+            uuids,
             fetch_sessions: FetchSessions::new(10),
             frames: FrameMemory::new(1 << 20),
             metrics,
@@ -107,7 +109,10 @@ impl Cluster {
     async fn ask<H: Handler>(&self, version: i16, request: H::Request) -> <H::Request as Request>::Response {
         let address = "127.0.0.1:9092".parse().unwrap();
         let peer = Arc::new(Peer { address, dialled: address });
-        match H::handle(Call { node: Arc::clone(&self.node), peer, version }, request) {
+        match H::handle(
+            Call { node: Arc::clone(&self.node), peer, version, client_id: KStr::default() },
+            request,
+        ) {
             Answer::Now(response) => response,
             Answer::Later(work) => work.await,
             Answer::Silent | Answer::Close(_) => panic!("a request is answered"),

@@ -153,6 +153,6 @@ fn check_data_dirs(written: &Written) -> Result<(), SettingError> {
     }
 }
 
-fn millis(written: &Written, name: &'static str) -> Duration {
+pub(super) fn millis(written: &Written, name: &'static str) -> Duration {
     Duration::from_millis(u64::try_from(number(written, name)).expect("bounded below by zero"))
 }

@@ -1,7 +1,9 @@
 //! What the group coordinator needs of the broker's settings.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::broker::millis;
 use super::{Written, number, size};
 
 /// Settings of groups.
@@ -17,6 +19,12 @@ pub(crate) struct GroupSettings {
     pub(crate) offsets_retention: Option<Duration>,
     /// How often it is looked for what has expired.
     pub(crate) clean_up_each: Duration,
+    /// How long the first members of a classic group wait for others.
+    pub(crate) initial_rebalance_delay: Duration,
+    /// The most members of a classic group.
+    pub(crate) members_max: usize,
+    /// Session timeouts that a classic member may have, in milliseconds.
+    pub(crate) session_ms: RangeInclusive<i32>,
 }
 
 impl GroupSettings {
@@ -35,6 +43,15 @@ impl GroupSettings {
                 .ok()
                 .map(|minutes| Duration::from_secs(minutes.saturating_mul(60))),
             clean_up_each: Duration::from_millis(size(written, "offsets.retention.check.interval.ms") as u64),
+            initial_rebalance_delay: millis(written, "group.initial.rebalance.delay.ms"),
+            members_max: size(written, "group.max.size"),
+            session_ms: milliseconds(written, "group.min.session.timeout.ms")
+                ..=milliseconds(written, "group.max.session.timeout.ms"),
         }
     }
+}
+
+/// As the protocol carries it.
+fn milliseconds(written: &Written, name: &'static str) -> i32 {
+    i32::try_from(number(written, name)).expect("bounded by its knob")
 }

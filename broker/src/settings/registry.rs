@@ -70,6 +70,25 @@ pub static REGISTRY: &[Knob] = &[
         "57671680",
         "The most bytes of records in one Fetch reply, whatever the consumer asks for. A single larger batch is still returned whole.",
     ),
+    live(
+        "group.initial.rebalance.delay.ms",
+        int(0),
+        "3000",
+        "How long the first members of a classic group wait for others, anew with each that comes, up to the rebalance timeout.",
+    ),
+    live(
+        "group.max.session.timeout.ms",
+        int(1),
+        "1800000",
+        "The longest session timeout that a member of a classic group may ask for.",
+    ),
+    live("group.max.size", int(1), "2147483647", "The most members that a classic group may have."),
+    live(
+        "group.min.session.timeout.ms",
+        int(1),
+        "6000",
+        "The shortest session timeout that a member of a classic group may ask for.",
+    ),
     broker(
         "http.listener",
         Kind::Address,
