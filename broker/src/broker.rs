@@ -23,7 +23,7 @@ use crate::settings::{self, BrokerSettings, SettingError, Written};
 use crate::storage::data_dir::{DataDir, DataDirError};
 use crate::storage::maintenance::Maintenance;
 
-use listener::Listener;
+use listener::{Listener, SLOTS};
 use opening::Opened;
 
 /// How long a stopping broker waits for the answers to requests that it has read.
@@ -175,7 +175,6 @@ pub struct Broker {
 #[derive(Debug)]
 struct Running {
     connections: Arc<Semaphore>,
-    connections_max: u32,
     data_plane: Runtime,
     control_plane: Runtime,
     node: Arc<Node>,
@@ -245,12 +244,11 @@ impl Broker {
         let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
         let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
         let http_address = http.as_ref().map(Listener::address);
-        let (connections_max, advertised) =
-            (settings.connections_max, settings.text("advertised.listeners").to_owned());
+        let advertised = settings.text("advertised.listeners").to_owned();
         let control = Control::Threads(control_plane.handle().clone());
         let parts = NodeParts { machine, control, identity, store, directories, missing, http_address };
         let node = Arc::new(Node::open(settings, parts)?);
-        let connections = Arc::new(Semaphore::new(connections_max));
+        let connections = Arc::new(Semaphore::new(SLOTS));
         let kafka_address = kafka.address();
         kafka.serve(&data_plane, Arc::clone(&node), Arc::clone(&connections))?;
         if let Some(http) = http {
@@ -265,16 +263,8 @@ impl Broker {
         tracing::info!(address = %kafka_address, folder = %first_path.display(), "serving Kafka clients");
         let recovery = recover(&node).map_err(StartError::Threads)?;
         let maintenance = Maintenance::start(&node).map_err(StartError::Threads)?;
-        let running = Running {
-            connections,
-            connections_max: u32::try_from(connections_max).expect("bounded by its knob"),
-            data_plane,
-            control_plane,
-            node,
-            recovery,
-            data_dirs,
-            maintenance,
-        };
+        let running =
+            Running { connections, data_plane, control_plane, node, recovery, data_dirs, maintenance };
         let advertised = (!advertised.is_empty()).then_some(advertised);
         Ok(Self { kafka_address, http_address, advertised, running: Some(running) })
     }
@@ -345,7 +335,7 @@ impl Drop for Broker {
 impl Running {
     fn stop(self) {
         self.node.stop();
-        let all = self.connections.acquire_many(self.connections_max);
+        let all = self.connections.acquire_many(u32::try_from(SLOTS).expect("it came from an i32"));
         // Closed semaphores give no permits, and nobody closes this one: only time can run out.
         let drained =
             self.control_plane.block_on(async { tokio::time::timeout(DRAIN_TIMEOUT, all).await.is_ok() });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::StartError;
 use crate::connection::Connection;
@@ -78,6 +78,9 @@ impl Listener {
     }
 }
 
+/// The most connections that could ever be allowed. Taking all of their slots waits for the end of all.
+pub(super) const SLOTS: usize = i32::MAX as usize;
+
 async fn accept(listener: tokio::net::TcpListener, node: Arc<Node>, connections: Arc<Semaphore>) {
     let stop = node.stopped();
     tokio::pin!(stop);
@@ -107,14 +110,16 @@ async fn accept(listener: tokio::net::TcpListener, node: Arc<Node>, connections:
 }
 
 fn admit(node: &Arc<Node>, connections: &Arc<Semaphore>, stream: TcpStream, address: SocketAddr) {
-    let slot = match Arc::clone(connections).try_acquire_owned() {
-        Ok(slot) => slot,
-        Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-            node.metrics.connection_refused();
-            let most = node.settings().connections_max;
-            tracing::warn!(peer = %address, "connection closed: there are {most} already (max.connections)");
-            return;
-        }
+    let most = node.settings().connections_max;
+    // Nobody but this task takes slots, so that there is one if it says so.
+    let slot = match SLOTS - connections.available_permits() < most {
+        true => Arc::clone(connections).try_acquire_owned().ok(),
+        false => None,
+    };
+    let Some(slot) = slot else {
+        node.metrics.connection_refused();
+        tracing::warn!(peer = %address, "connection closed: there are {most} already (max.connections)");
+        return;
     };
     let dialled = match stream.local_addr().and_then(|dialled| stream.set_nodelay(true).map(|()| dialled)) {
         Ok(dialled) => dialled,

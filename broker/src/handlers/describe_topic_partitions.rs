@@ -117,7 +117,9 @@ fn describe(call: &Call, topic: &Topic, at: usize) -> DescribeTopicPartitionsRes
         replica_nodes: told.replicas.clone(),
         isr_nodes: told.replicas,
         offline_replicas: told.offline,
-        ..Default::default()
+        // Kafka's Java client falls over a null here.
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
     }
 }
 

@@ -120,7 +120,7 @@ pub static REGISTRY: &[Knob] = &[
         "86400000",
         "How long a compacted topic keeps a tombstone after compaction has been through it first: a consumer that reads from the start has this long to see it.",
     ),
-    broker(
+    live(
         "log.cleaner.io.max.bytes.per.second",
         Kind::Long { min: 1 << 20, max: i64::MAX },
         "9223372036854775807",
@@ -161,7 +161,7 @@ pub static REGISTRY: &[Knob] = &[
         "",
         "Several such folders, one for each disk, with commas between them; then log.dir may not be set. The first one has the metadata and must stay the first. A new partition goes to the folder that has the fewest; one whose folder cannot be used is refused until it can.",
     ),
-    broker(
+    live(
         "log.disk.free.min.bytes",
         long(-1),
         "-1",
@@ -282,7 +282,7 @@ pub static REGISTRY: &[Knob] = &[
         "1073741824",
         "The size of a segment file. A batch that is larger than this cannot be stored.",
     ),
-    broker(
+    live(
         "max.connections",
         int(1),
         "10000",
@@ -300,6 +300,13 @@ pub static REGISTRY: &[Knob] = &[
         int(0),
         "1048588",
         "The size of the largest batch of records, as it was sent.",
+    ),
+    topic(
+        "min.insync.replicas",
+        "min.insync.replicas",
+        Kind::Int { min: 1, max: 1 },
+        "1",
+        "How many replicas must have a record that is acknowledged with acks=all. There is one, so nothing else can be set; tools ask for it.",
     ),
     broker(
         "num.network.threads",
@@ -386,7 +393,6 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "min.insync.replicas",
             "unclean.leader.election.enable",
             "default.replication.factor",
             "follower.replication.throttled.replicas",

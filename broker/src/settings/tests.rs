@@ -37,7 +37,7 @@ fn an_unknown_name_gets_a_suggestion_only_if_one_is_close() {
     let instead = topic_knob("log.segment.bytes").unwrap_err().to_string();
     assert_eq!(instead, "'log.segment.bytes' cannot be set here; the name here is 'segment.bytes'");
     assert_eq!(topic_knob("num.partitions"), Err(SettingError::BrokerOnly { name: "num.partitions" }));
-    assert!(matches!(topic_knob("min.insync.replicas"), Err(SettingError::NotServed { .. })));
+    assert!(matches!(topic_knob("remote.storage.enable"), Err(SettingError::NotServed { .. })));
 }
 
 #[test]

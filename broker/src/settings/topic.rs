@@ -120,6 +120,8 @@ impl TopicSettings {
             "log.preallocate" => self.log.preallocate = value == "true",
             "log.roll.ms" => self.log.segment_age = millis(number()),
             "log.segment.bytes" => self.log.segment_bytes = bytes(),
+            // One value is legal, and it is what happens.
+            "min.insync.replicas" => {}
             "message.max.bytes" => {
                 self.max_message_bytes = usize::try_from(number()).expect("sizes are bounded below by zero");
             }

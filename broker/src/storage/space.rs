@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use millstream_log::Space;
+use parking_lot::Mutex;
 
 /// The low-water mark if none is set: this many bytes, or this part of the file system if that is less.
 ///
@@ -65,7 +66,7 @@ pub(crate) enum Turn {
 /// The room of one data folder. Read by all who append to it, written by the one who looks.
 #[derive(Debug)]
 pub(crate) struct SpaceGuard {
-    low_water: LowWater,
+    low_water: Mutex<LowWater>,
     /// Bytes that may be appended until somebody looks again.
     room: AtomicI64,
     is_refusing: AtomicBool,
@@ -80,7 +81,7 @@ impl SpaceGuard {
     /// Nothing is known before the first look, and nothing refused.
     pub(crate) fn new(low_water: LowWater) -> Self {
         Self {
-            low_water,
+            low_water: Mutex::new(low_water),
             room: AtomicI64::new(i64::MAX),
             is_refusing: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -142,7 +143,12 @@ impl SpaceGuard {
 
     /// Bytes that have to stay free.
     pub(crate) fn mark(&self) -> u64 {
-        self.low_water.bytes(self.total.load(Relaxed))
+        self.low_water.lock().bytes(self.total.load(Relaxed))
+    }
+
+    /// Another mark holds from the next look on.
+    pub(crate) fn set_low_water(&self, low_water: LowWater) {
+        *self.low_water.lock() = low_water;
     }
 }
 

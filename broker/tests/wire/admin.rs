@@ -332,6 +332,11 @@ fn partitions_are_described_in_pages() {
         let page = client.call(0, &request);
         for topic in &page.topics {
             let name = topic.name.as_deref().unwrap().to_owned();
+            let has_lists =
+                |p: &describe_topic_partitions_response::DescribeTopicPartitionsResponsePartition| {
+                    p.eligible_leader_replicas.is_some() && p.last_known_elr.is_some()
+                };
+            assert!(topic.partitions.iter().all(has_lists), "Kafka's Java client cannot bear a null");
             seen.extend(topic.partitions.iter().map(|partition| (name.clone(), partition.partition_index)));
         }
         cursor = page

@@ -92,7 +92,7 @@ fn each_place_of_a_setting_wins_over_the_weaker_ones_and_is_named() {
     let all = ("4000000".into(), 1, vec![1, 2, 3, 4, 5]);
     assert_eq!(of_topic(&mut client), all);
     assert_eq!(told(&mut client, BROKER, "1", "log.segment.bytes"), ("3000000".into(), 2, vec![2, 3, 4, 5]));
-    assert_eq!(told(&mut client, BROKER, "", "log.segment.bytes"), ("2000000".into(), 3, vec![3, 5]));
+    assert_eq!(told(&mut client, BROKER, "", "log.segment.bytes"), ("2000000".into(), 3, vec![3]));
     bed.stop();
     bed.start();
     let mut client = bed.client();
@@ -281,4 +281,29 @@ fn resources_with_settings_are_listed_by_kind() {
     assert_eq!(list(1, &[TOPIC]), (ErrorCode::None, vec![topic]));
     assert_eq!(list(1, &[BROKER, 8, 16, 32]), (ErrorCode::None, vec![broker]));
     assert_eq!(list(1, &[TOPIC, 3]), (ErrorCode::UnsupportedVersion, vec![]));
+}
+
+#[test]
+fn connections_are_refused_beyond_a_limit_that_is_set_while_they_are_open() {
+    let bed = Bed::new();
+    let mut first = bed.client();
+    set(&mut first, BROKER, "1", "max.connections", "1");
+    assert!(bed.client().is_closed());
+    set(&mut first, BROKER, "1", "max.connections", "2");
+    bed.client().create_topic("t", 1, &[]);
+}
+
+#[test]
+fn the_mark_of_a_full_disk_is_moved_while_the_broker_runs() {
+    let bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    let mut until = |mark: &str, expected| {
+        set(&mut client, BROKER, "", "log.disk.free.min.bytes", mark);
+        let begun = std::time::Instant::now();
+        while code(client.produce("t", batch(&["v"]), -1).error_code) != expected {
+            assert!(begun.elapsed().as_secs() < 20, "{mark} has no effect");
+        }
+    };
+    until("9000000000000000000", ErrorCode::KafkaStorageError);
+    until("0", ErrorCode::None);
 }

@@ -179,8 +179,8 @@ fn wrong_settings_are_refused_with_a_suggestion() {
     command.args(["--set", "log.retention.hours=1"]);
     run(command, b"").failed(1, &["log.retention.hours", "write log.retention.ms=3600000"]);
     let mut command = millstream();
-    command.args(["--set", "min.insync.replicas=1"]);
-    run(command, b"").failed(1, &["min.insync.replicas", "not served"]);
+    command.args(["--set", "log.cleaner.threads=1"]);
+    run(command, b"").failed(1, &["log.cleaner.threads", "not served"]);
     let mut command = millstream();
     command.args(["--listen", "nonsense"]);
     run(command, b"").failed(1, &["nonsense", "HOST:PORT"]);

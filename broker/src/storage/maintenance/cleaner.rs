@@ -74,9 +74,7 @@ impl Cleaner {
             bytes: 0,
             damaged: 0,
         });
-        let pace =
-            node.settings().cleaner_bytes_per_second.map_or(Pace::unlimited(), |rate| Pace::of(rate.get()));
-        let (pace, failed) = (Arc::new(pace), HashMap::new());
+        let (pace, failed) = (Arc::new(Pace::unlimited()), HashMap::new());
         Self { node, directory, pace, compaction_due: Duration::ZERO, failed, scrub }
     }
 
@@ -88,6 +86,7 @@ impl Cleaner {
     /// Does a piece of each work that there is to do and returns how long it may be left alone. `now` is counted from any
     /// one moment on. Blocks on the disk.
     pub(crate) fn step(&mut self, now: Duration) -> Duration {
+        self.pace.set(self.node.settings().cleaner_bytes_per_second);
         let compacted = self.compact_on_wish() || self.compact_the_dirtiest(now);
         // Whatever there is to compact, damage has to be found one day.
         let scrubbed = self.scrub_a_piece(now);
@@ -167,6 +166,7 @@ impl Cleaner {
         let mut overtaken = 0;
         loop {
             let done = log.compact(limits, &self.pace, &mut |progress| {
+                self.pace.set(self.node.settings().cleaner_bytes_per_second);
                 self.node.compactions.progress(key, progress.read_bytes, progress.total_bytes);
                 match self.node.is_stopping() {
                     true => ControlFlow::Break(()),

@@ -82,7 +82,12 @@ fn cluster_wide_entries(settings: &BrokerSettings) -> Vec<Entry> {
     let set = &settings.layers.all_brokers;
     let layers = Layers { all_brokers: set.clone(), ..Layers::default() };
     let knobs = REGISTRY.iter().filter(|knob| set.contains_key(knob.name));
-    knobs.map(|knob| Entry::new(&layers, knob, knob.name, None)).collect()
+    let of_all = |knob| {
+        let mut entry = Entry::new(&layers, knob, knob.name, None);
+        entry.synonyms.truncate(1);
+        entry
+    };
+    knobs.map(of_all).collect()
 }
 
 /// Everything that is in force for a topic, by the topic's names.
