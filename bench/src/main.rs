@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
 //! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`) and
-//! how it is told (`sample`, `bars`, `report`). `durability` is a workload of its own. This crate never links the broker: it sees what a user
+//! how it is told (`sample`, `bars`, `report`). `durability` and `groups` are workloads of their own. This crate never links the broker: it sees what a user
 //! sees, a process and a socket.
 
 mod bars;
@@ -10,6 +10,7 @@ mod driver;
 mod durability;
 mod environment;
 mod footprint;
+mod groups;
 mod latency;
 mod meter;
 mod options;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let done = match options::CommandLine::parse().command {
         options::Command::ProduceConsume(options) => runner::produce_consume(&options),
         options::Command::Durability(options) => durability::run(&options),
+        options::Command::Groups(options) => groups::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,47 @@ pub(crate) enum Command {
     ProduceConsume(Options),
     /// Group commit, one acknowledgement beside the device's own, produce beside background work.
     Durability(DurabilityOptions),
+    /// Consumer groups: commits, heartbeats, a rebalance, a restart over a million offsets.
+    Groups(GroupsOptions),
+}
+
+/// Options of `groups`.
+#[derive(Debug, Args)]
+pub(crate) struct GroupsOptions {
+    /// The broker to measure [default: `millstream` beside this program].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) broker: Option<PathBuf>,
+    /// Folder for the brokers' data [default: the system's temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Parts to run.
+    #[arg(long, value_delimiter = ',', default_value = "commits,heartbeats,rebalance,restart")]
+    pub(crate) only: Vec<GroupsPart>,
+    /// A setting of the broker, to measure another than its default.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Shorter measurements.
+    #[arg(long, conflicts_with = "smoke")]
+    pub(crate) quick: bool,
+    /// Seconds: shows that the bench works, measures nothing.
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// JSON lines instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A part of `groups`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupsPart {
+    /// Durable commits per second.
+    Commits,
+    /// What 2,000 groups of 5 members cost that only live.
+    Heartbeats,
+    /// How long it takes until 100 members have settled, with either protocol.
+    Rebalance,
+    /// How long it takes until a million offsets are there again.
+    Restart,
 }
 
 /// Options of `durability`.
@@ -201,7 +242,7 @@ mod tests {
         let line = ["millstream-bench", "produce-consume"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).unwrap().command {
             Command::ProduceConsume(options) => options.plan(),
-            other @ Command::Durability(_) => panic!("{other:?}"),
+            other @ (Command::Durability(_) | Command::Groups(_)) => panic!("{other:?}"),
         }
     }
 

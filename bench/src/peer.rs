@@ -74,6 +74,13 @@ enum Process {
 }
 
 impl Running {
+    /// Stops it; its folder is left.
+    pub(crate) fn stopped(self) -> TempDir {
+        let Self { process, folder, .. } = self;
+        drop(process);
+        folder
+    }
+
     /// The broker's process.
     pub(crate) fn pid(&self) -> Pid {
         match &self.process {

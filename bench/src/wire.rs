@@ -35,16 +35,22 @@ impl Connection {
 
     /// Sends a request and waits for its answer.
     pub(crate) fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {
+        let frame = self.frame(version, request)?;
+        self.stream.write_all(&frame).context("cannot send")?;
+        self.answer::<R>(version, self.correlation_id)
+    }
+
+    fn frame<R: Request>(&mut self, version: i16, request: &R) -> Result<Vec<u8>> {
         self.correlation_id += 1;
         let frame = encode_request(version, self.correlation_id, Some("millstream-bench"), request);
-        let frame: Vec<u8> = frame.context("the request has no such version")?.into_iter().fold(
-            Vec::new(),
-            |mut frame, chunk| {
-                frame.extend_from_slice(&chunk.into_bytes());
-                frame
-            },
-        );
-        self.stream.write_all(&frame).context("cannot send")?;
+        let chunks = frame.context("the request has no such version")?.into_iter();
+        Ok(chunks.fold(Vec::new(), |mut frame, chunk| {
+            frame.extend_from_slice(&chunk.into_bytes());
+            frame
+        }))
+    }
+
+    fn answer<R: Request>(&mut self, version: i16, expected: i32) -> Result<R::Response> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).context("no answer")?;
         let length = u32::from_be_bytes(length) as usize;
@@ -52,8 +58,19 @@ impl Connection {
         let mut answer = vec![0; length];
         self.stream.read_exact(&mut answer).context("half an answer")?;
         let (correlation_id, response) = decode_response::<R>(&Bytes::from(answer), version)?;
-        ensure!(correlation_id == self.correlation_id, "an answer to another request");
+        ensure!(correlation_id == expected, "an answer to another request");
         Ok(response)
+    }
+
+    /// Sends requests, all before the first answer is read; answers come in their order.
+    pub(crate) fn call_many<R: Request>(&mut self, version: i16, requests: &[R]) -> Result<Vec<R::Response>> {
+        let first = self.correlation_id + 1;
+        let mut frames = Vec::new();
+        for request in requests {
+            frames.extend_from_slice(&self.frame(version, request)?);
+        }
+        self.stream.write_all(&frames).context("cannot send")?;
+        (first..).take(requests.len()).map(|id| self.answer::<R>(version, id)).collect()
     }
 
     /// Asks for a topic until it is there: a broker that creates topics does so meanwhile. Returns how many

@@ -15,7 +15,7 @@ use super::{How, Peer, Process, Running, folder, last_words, spawn};
 pub(crate) struct Millstream {
     binary: PathBuf,
     /// NAME=VALUE each.
-    settings: &'static [&'static str],
+    settings: Vec<String>,
 }
 
 /// The line that the broker prints once it serves.
@@ -41,19 +41,27 @@ impl Millstream {
                 binary.display()
             );
         }
-        Ok(Self { binary, settings: &[] })
+        Ok(Self { binary, settings: Vec::new() })
     }
 
     /// The same with settings that it does not ship with.
-    pub(crate) fn with(self, settings: &'static [&'static str]) -> Self {
-        Self { settings, ..self }
+    pub(crate) fn with(self, settings: &[&str]) -> Self {
+        Self { settings: settings.iter().map(|setting| (*setting).to_owned()).collect(), ..self }
+    }
+
+    /// The same with settings that somebody asked for.
+    pub(crate) fn with_all(self, settings: &[String]) -> Self {
+        Self { settings: settings.to_vec(), ..self }
+    }
+
+    /// Starts one over a folder that another has left.
+    pub(crate) fn start_in(&self, folder: TempDir, how: &How<'_>) -> Result<Running> {
+        self.launch(folder, how)
     }
 
     /// Stops `broker` and starts this one over its folder.
     pub(crate) fn take_over(&self, broker: Running, how: &How<'_>) -> Result<Running> {
-        let Running { process, folder, .. } = broker;
-        drop(process);
-        self.launch(folder, how)
+        self.launch(broker.stopped(), how)
     }
 
     fn launch(&self, folder: TempDir, how: &How<'_>) -> Result<Running> {
@@ -61,7 +69,7 @@ impl Millstream {
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(folder.path().join("data"));
         command.arg("--set").arg(format!("num.partitions={}", how.partitions));
-        for setting in self.settings {
+        for setting in &self.settings {
             command.arg("--set").arg(setting);
         }
         let mut process = spawn(command.stdout(Stdio::piped()), folder.path())?;
@@ -82,7 +90,10 @@ impl Peer for Millstream {
     }
 
     fn describe(&self) -> String {
-        format!("{} serve, shipped defaults", self.binary.display())
+        match &self.settings[..] {
+            [] => format!("{} serve, shipped defaults", self.binary.display()),
+            settings => format!("{} serve, {}", self.binary.display(), settings.join(", ")),
+        }
     }
 
     fn start(&self, how: &How<'_>) -> Result<Running> {
