@@ -25,6 +25,8 @@ pub(super) enum LoadError {
     Io(#[from] io::Error),
     #[error("a batch of it cannot be unpacked: {0}")]
     Batch(#[from] BatchError),
+    #[error("there is no batch at offset {at}")]
+    NoBatch { at: Offset },
 }
 
 /// What was found.
@@ -40,17 +42,43 @@ pub(super) struct Loaded {
 pub(super) fn load(log: &Log, decompressed_bytes_max: usize) -> Result<Loaded, LoadError> {
     let mut loaded = Loaded::default();
     let mut from = log.offsets().log_start;
-    let end = log.offsets().log_end;
+    let end = log.offsets().high_watermark;
     while from < end {
         let wanted = ReadFrom { offset: from, max_bytes: READ_BYTES, first_batch: FirstBatch::Whole };
-        let Some(chunk) = log.read(wanted)?.records else { break };
+        let chunk = match log.read(wanted) {
+            Ok(slice) => slice.records,
+            // What is behind the damage is not given up for it.
+            Err(error @ ReadError::Corrupt { .. }) => {
+                from = behind(error, from)?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Compaction has left nothing more.
+        let Some(chunk) = chunk else { break };
+        let before = from;
+        // The slice may end within a batch, which is read next.
         for batch in records::batches(bytes_of(chunk)?) {
             let batch = batch?;
             from = Offset::new(BatchView::parse(&batch)?.last_offset() + 1);
             loaded.replay(&batch, decompressed_bytes_max)?;
         }
+        if from == before {
+            return Err(LoadError::NoBatch { at: from });
+        }
     }
     Ok(loaded)
+}
+
+/// Where to go on after damage.
+fn behind(damage: ReadError, from: Offset) -> Result<Offset, ReadError> {
+    match damage {
+        ReadError::Corrupt { ref lost, .. } if lost.end > from => {
+            tracing::error!(error = %damage, "committed offsets and groups are lost to damage on the disk");
+            Ok(lost.end)
+        }
+        other => Err(other),
+    }
 }
 
 impl Loaded {

@@ -1,6 +1,8 @@
 //! Committed offsets, by consumers that use no group.
 
 use millstream_protocol::messages::create_topics_request::CreatableTopic;
+use std::path::{Path, PathBuf};
+
 use millstream_protocol::messages::list_groups_response::ListedGroup;
 use millstream_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -106,6 +108,70 @@ fn an_offset_is_there_after_a_commit_and_after_a_restart() {
         bed.start();
         assert_eq!(all(&mut bed.client(), "g"), kept, "clean {is_clean}");
     }
+}
+
+#[test]
+fn more_than_is_read_at_a_time_is_there_after_a_restart() {
+    let mut bed = Bed::with(&[("offsets.topic.num.partitions", "1")]);
+    let mut client = bed.client();
+    client.create_topic("t", 100, &[]);
+    // Batches of about 100 KiB: they do not fill a mebibyte evenly.
+    for group in 0..40 {
+        let mut request = commit(&format!("group-{group}"), "t", 0, group);
+        let one = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions = (0..100)
+            .map(|partition_index| OffsetCommitRequestPartition {
+                partition_index,
+                committed_metadata: Some(k(&"m".repeat(1000))),
+                ..one.clone()
+            })
+            .collect();
+        assert_eq!(committed(&mut client, 9, &request), ErrorCode::None);
+    }
+    bed.stop();
+    bed.start();
+    let mut client = bed.client();
+    for group in 0..40 {
+        let all = all(&mut client, &format!("group-{group}"));
+        assert_eq!((all.len(), all[99].2), (100, group), "group {group}");
+    }
+}
+
+#[test]
+fn damage_costs_what_was_damaged_and_nothing_behind_it() {
+    let mut bed = Bed::with(&[("offsets.topic.num.partitions", "1")]);
+    let (mut client, _) = bed.with_topic("t");
+    for group in ["before", "damaged", "behind"] {
+        committed(&mut client, 9, &commit(group, "t", 0, 5));
+    }
+    bed.stop();
+    let found = files_below(&bed.folder.path().join("data/topics"));
+    let held =
+        |path: &PathBuf| std::fs::read(path).unwrap().windows(7).position(|window| window == b"damaged");
+    let (path, at) = found.iter().find_map(|path| Some((path, held(path)?))).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    bed.start();
+    let mut client = bed.client();
+    assert_eq!(all(&mut client, "before").len(), 1);
+    assert_eq!(all(&mut client, "damaged"), []);
+    assert_eq!(all(&mut client, "behind").len(), 1);
+    assert_eq!(committed(&mut client, 9, &commit("damaged", "t", 0, 6)), ErrorCode::None);
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn commits_are_taken_when_the_disk_has_no_room_for_records() {
+    let bed = Bed::with(&[("log.disk.free.min.bytes", "9223372036854775807")]);
+    let (mut client, _) = bed.with_topic("t");
+    assert_eq!(client.produce("t", batch(&["x"]), 1).error_code, ErrorCode::KafkaStorageError.code());
+    assert_eq!(committed(&mut client, 9, &commit("g", "t", 0, 5)), ErrorCode::None);
+    assert_eq!(all(&mut client, "g").len(), 1);
 }
 
 #[test]
