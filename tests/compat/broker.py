@@ -12,7 +12,9 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -101,6 +103,9 @@ def answers(port):
 @contextlib.contextmanager
 def running(kind, settings=()):
     """A started broker in a folder that is removed afterwards; on a failure its last lines are shown."""
+    # Told to end, a suite must not leave its broker behind.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix="millstream-foreign-")
     broker = Broker(kind, folder, settings)
     try:

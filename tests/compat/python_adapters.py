@@ -124,6 +124,15 @@ class Aiokafka:
             threading.Thread(target=cls.loop.run_forever, daemon=True).start()
         return asyncio.run_coroutine_threadsafe(coroutine, cls.loop).result(TIMEOUT_S * 2)
 
+    @classmethod
+    def on_loop(cls, function, *arguments):
+        """Calls a plain function of the client where its loop runs."""
+
+        async def call():
+            return function(*arguments)
+
+        return cls.wait(call())
+
     def __init__(self, address, group, topic, instance=None, settings=()):
         self.topic = topic
 
@@ -156,19 +165,15 @@ class Aiokafka:
 
     def seek(self, partition, offset):
         """Goes to an offset."""
-
-        async def seek():
-            self.consumer.seek(aiokafka.TopicPartition(self.topic, partition), offset)
-
-        self.wait(seek())
+        self.on_loop(self.consumer.seek, aiokafka.TopicPartition(self.topic, partition), offset)
 
     def pause(self, partition):
         """Holds back a partition."""
-        self.consumer.pause(aiokafka.TopicPartition(self.topic, partition))
+        self.on_loop(self.consumer.pause, aiokafka.TopicPartition(self.topic, partition))
 
     def resume(self, partition):
         """Goes on with it."""
-        self.consumer.resume(aiokafka.TopicPartition(self.topic, partition))
+        self.on_loop(self.consumer.resume, aiokafka.TopicPartition(self.topic, partition))
 
     def close(self):
         """Leaves the group."""

@@ -12,6 +12,8 @@ mod disk;
 mod disk_full;
 mod failing;
 mod fsync;
+mod group_chaos;
+mod group_kill;
 mod kill;
 mod kill_cleaned;
 mod recovery;
@@ -57,6 +59,10 @@ pub enum Proof {
     Relaxed,
     /// A whole broker in simulation, whatever goes wrong: every promise is kept
     Simulate,
+    /// Members of a group join and die: nothing is passed over, and no committed offset falls
+    GroupChaos,
+    /// SIGKILL while groups commit: no acknowledged commit is lost, and members go on
+    GroupKill,
     /// Every proof, one after the other
     All,
 }
@@ -127,6 +133,8 @@ impl Proof {
         Self::Recovery,
         Self::Compaction,
         Self::Syscalls,
+        Self::GroupChaos,
+        Self::GroupKill,
     ];
 
     fn name(self) -> &'static str {
@@ -146,6 +154,8 @@ impl Proof {
             Self::PowerCut => "power-cut",
             Self::Relaxed => "relaxed",
             Self::Simulate => "simulate",
+            Self::GroupChaos => "group-chaos",
+            Self::GroupKill => "group-kill",
             Self::All => "all",
         }
     }
@@ -171,6 +181,8 @@ impl Proof {
             Self::PowerCut => simulated::power_cut(options),
             Self::Relaxed => simulated::relaxed(options),
             Self::Simulate => simulated::simulate(options),
+            Self::GroupChaos => group_chaos::run(options),
+            Self::GroupKill => group_kill::run(options),
             Self::All => return all(options),
         };
         say(&format!("{}: {}", self.name(), proven?));

@@ -170,11 +170,10 @@ public final class AdminCases {
         DescribeConfigsOptions options = new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true);
         Config config = Bed.get(bed.admin.describeConfigs(List.of(topicResource(topic)), options).all()).get(topicResource(topic));
         Set<String> names = config.entries().stream().map(ConfigEntry::name).collect(Collectors.toSet());
-        for (String name : List.of("cleanup.policy", "compression.type", "delete.retention.ms", "file.delete.delay.ms",
+        for (String name : List.of("cleanup.policy", "compression.type", "delete.retention.ms",
                 "flush.messages", "flush.ms", "index.interval.bytes", "max.message.bytes", "max.compaction.lag.ms",
-                "message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms", "min.insync.replicas",
-                "preallocate", "retention.bytes", "retention.ms", "segment.bytes", "segment.index.bytes",
-                "segment.jitter.ms", "segment.ms", "unclean.leader.election.enable")) {
+                "message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms",
+                "preallocate", "retention.bytes", "retention.ms", "segment.bytes", "segment.index.bytes", "segment.ms")) {
             Bed.check(names.contains(name), name + " is missing of " + names);
         }
         ConfigEntry retention = config.get("retention.ms");

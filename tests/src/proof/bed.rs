@@ -4,6 +4,7 @@
 pub(super) mod broker;
 pub(super) mod tracer;
 
+pub(super) mod group;
 pub(super) mod scribe;
 pub(super) mod wire;
 

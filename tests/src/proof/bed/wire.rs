@@ -64,6 +64,11 @@ impl Wire {
         Ok(Self { stream, last_id: 0 })
     }
 
+    /// From now on an answer that takes longer is an error.
+    pub(in crate::proof) fn wait_at_most(&self, time: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(time))
+    }
+
     /// Sends a request and waits for its answer.
     pub(in crate::proof) fn call<R: Request>(
         &mut self,
@@ -226,6 +231,6 @@ pub(in crate::proof) fn batch(values: &[Value]) -> Bytes {
     builder.build()
 }
 
-fn known(code: i16) -> ErrorCode {
+pub(super) fn known(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
 }
