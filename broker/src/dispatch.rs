@@ -112,6 +112,8 @@ pub(crate) static ROUTES: &[Route] = &[
     route::<handlers::group::sync::SyncGroup>(),
     route::<handlers::group::describe::DescribeGroups>(),
     route::<handlers::group::list::ListGroups>(),
+    route::<handlers::group::consumer_group_heartbeat::ConsumerGroupHeartbeat>(),
+    route::<handlers::group::consumer_group_describe::ConsumerGroupDescribe>(),
     route::<handlers::group::delete::DeleteGroups>(),
     route::<handlers::offset_for_leader_epoch::OffsetForLeaderEpoch>(),
     route::<handlers::admin::configs::describe::DescribeConfigs>(),

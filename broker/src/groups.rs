@@ -6,8 +6,10 @@
 //! sends replies once what they rest on is durable. [`Groups`] finds the coordinator, makes the topic when somebody
 //! first needs it, and has the clock.
 
+mod assignor;
 mod cause;
 mod classic;
+mod consumer;
 mod coordinator;
 mod group;
 mod held;
@@ -32,8 +34,10 @@ use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::metadata::topics::{Overrides, Snapshot, TopicError};
 use crate::node::Node;
 
+pub(crate) use assignor::Assignor;
 pub(crate) use cause::Caller;
 pub(crate) use classic::Join;
+pub(crate) use consumer::{Heartbeat as ConsumerHeartbeat, MigrationPolicy, Refusal, check_request};
 use coordinator::Coordinator;
 pub(crate) use coordinator::NotReady;
 pub(crate) use shard::{Commit, Fetch, ListFilter, Shard};

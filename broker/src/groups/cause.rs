@@ -39,6 +39,12 @@ pub(crate) enum Why {
     OverCapacity,
     /// The leader's assignment was too large to be stored.
     TooLarge,
+    /// A topic that is read came, went, or has more partitions.
+    TopicsChanged,
+    /// It did not give partitions back, or join again, in time.
+    DidNotFollow,
+    /// The last member of the new protocol went: it is a classic group now.
+    Converted,
 }
 
 impl Why {
@@ -54,6 +60,9 @@ impl Why {
             Self::StaticReplaced => "static_member_replaced",
             Self::OverCapacity => "over_capacity",
             Self::TooLarge => "assignment_too_large",
+            Self::TopicsChanged => "topics_changed",
+            Self::DidNotFollow => "did_not_follow",
+            Self::Converted => "converted",
         }
     }
 }

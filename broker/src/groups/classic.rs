@@ -27,6 +27,7 @@ use super::cause::Cause;
 use super::group::Committer;
 use super::turn::{Millis, Note, Now, Turn};
 
+mod converting;
 mod describing;
 mod expiring;
 mod joining;
@@ -42,7 +43,9 @@ mod syncing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::converting::Seat;
 pub(crate) use self::joining::Join;
+pub(crate) use self::member::{Member, Protocol, Timeouts};
 
 /// Ids that were handed out and not used yet. Each costs memory until it expires; Kafka has no limit.
 const PENDING_MAX: usize = 10_000;
@@ -168,7 +171,7 @@ impl ClassicGroup {
     }
 
     /// Whether its members are consumers.
-    fn is_of_consumers(&self) -> bool {
+    pub(crate) fn is_of_consumers(&self) -> bool {
         &*self.protocol_type == CONSUMER
     }
 

@@ -1,9 +1,10 @@
 //! A group of either protocol, as the rest of the coordinator sees it.
 
 use millstream_protocol::messages::GroupMetadataValue;
-use millstream_protocol::{ErrorCode, KStr};
+use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use super::classic::ClassicGroup;
+use super::consumer::{ConsumerGroup, Left};
 use super::record::GroupRecord;
 use super::turn::{Millis, Turn};
 
@@ -37,6 +38,7 @@ pub(crate) struct Fetcher {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GroupKind {
     Classic,
+    Consumer,
 }
 
 impl GroupKind {
@@ -44,6 +46,7 @@ impl GroupKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Classic => "classic",
+            Self::Consumer => "consumer",
         }
     }
 }
@@ -52,6 +55,7 @@ impl GroupKind {
 #[derive(Debug)]
 pub(crate) enum Group {
     Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
 }
 
 impl Group {
@@ -64,6 +68,7 @@ impl Group {
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         match self {
             Self::Classic(group) => group.next_deadline(),
+            Self::Consumer(group) => group.next_deadline(),
         }
     }
 
@@ -71,6 +76,11 @@ impl Group {
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
         match self {
             Self::Classic(group) => group.expire(turn),
+            Self::Consumer(group) => {
+                if let Left::Classic(classic) = group.expire(turn) {
+                    *self = Self::Classic(*classic);
+                }
+            }
         }
     }
 
@@ -78,6 +88,7 @@ impl Group {
     pub(super) fn on_loaded(&mut self, turn: &mut Turn<'_>) {
         match self {
             Self::Classic(group) => group.on_loaded(turn),
+            Self::Consumer(group) => group.on_loaded(turn),
         }
     }
 
@@ -85,13 +96,28 @@ impl Group {
     pub(super) fn check_commit(&mut self, turn: &mut Turn<'_>, by: &Committer) -> Result<(), ErrorCode> {
         match self {
             Self::Classic(group) => group.check_commit(turn, by),
+            Self::Consumer(group) => group.check_commit(by),
+        }
+    }
+
+    /// Whether `by`, who may commit, may do so for this partition.
+    pub(super) fn check_commit_of(
+        &self,
+        by: &Committer,
+        topic: Uuid,
+        partition: i32,
+    ) -> Result<(), ErrorCode> {
+        match self {
+            Self::Classic(_) => Ok(()),
+            Self::Consumer(group) => group.check_commit_of(by, topic, partition),
         }
     }
 
     /// Whether `by` may ask for offsets.
-    pub(super) fn check_fetch(&self, _by: &Fetcher) -> Result<(), ErrorCode> {
+    pub(super) fn check_fetch(&self, by: &Fetcher) -> Result<(), ErrorCode> {
         match self {
             Self::Classic(_) => Ok(()),
+            Self::Consumer(group) => group.check_fetch(by),
         }
     }
 
@@ -99,6 +125,8 @@ impl Group {
     pub(super) fn check_offset_delete(&self) -> Result<(), ErrorCode> {
         match self {
             Self::Classic(group) => group.check_offset_delete(),
+            // The topics that it reads are refused one by one.
+            Self::Consumer(_) => Ok(()),
         }
     }
 
@@ -106,6 +134,7 @@ impl Group {
     pub(super) fn is_subscribed(&self, topic: &str) -> bool {
         match self {
             Self::Classic(group) => group.is_subscribed(topic),
+            Self::Consumer(group) => group.is_subscribed(topic),
         }
     }
 
@@ -113,6 +142,7 @@ impl Group {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_empty(),
+            Self::Consumer(group) => group.is_empty(),
         }
     }
 
@@ -120,6 +150,8 @@ impl Group {
     pub(super) fn emptied_at(&self) -> Option<i64> {
         match self {
             Self::Classic(group) => group.emptied_at(),
+            // Not stored, so that offsets age since they were committed, as in Kafka.
+            Self::Consumer(_) => None,
         }
     }
 
@@ -127,6 +159,7 @@ impl Group {
     pub(super) fn is_vacant(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_vacant(),
+            Self::Consumer(group) => group.is_vacant(),
         }
     }
 
@@ -134,12 +167,14 @@ impl Group {
     pub(super) fn state(&self) -> &'static str {
         match self {
             Self::Classic(group) => group.state(),
+            Self::Consumer(group) => group.state(),
         }
     }
 
     pub(super) fn kind(&self) -> GroupKind {
         match self {
             Self::Classic(_) => GroupKind::Classic,
+            Self::Consumer(_) => GroupKind::Consumer,
         }
     }
 
@@ -147,6 +182,7 @@ impl Group {
     pub(super) fn protocol_type(&self) -> &KStr {
         match self {
             Self::Classic(group) => group.protocol_type(),
+            Self::Consumer(group) => group.protocol_type(),
         }
     }
 
@@ -154,6 +190,7 @@ impl Group {
     pub(super) fn tombstones(&self, records: &mut Vec<GroupRecord>) {
         match self {
             Self::Classic(group) => group.tombstones(records),
+            Self::Consumer(group) => group.tombstones(records),
         }
     }
 }

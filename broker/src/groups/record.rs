@@ -14,13 +14,15 @@ use millstream_protocol::messages::{
 use millstream_protocol::wire::{Chunk, DecodeError, EncodeError, Reader, Writer};
 use millstream_protocol::{KStr, Message};
 
+use super::consumer::ConsumerChange;
+
 /// Kinds of keys.
 const LEGACY_OFFSET: i16 = 0;
 const OFFSET: i16 = 1;
 const CLASSIC: i16 = 2;
 
 /// The only version of every key.
-const KEY_VERSION: i16 = 0;
+pub(super) const KEY_VERSION: i16 = 0;
 
 /// The version that says which topic an offset is of.
 const OFFSET_WRITTEN: i16 = 4;
@@ -32,6 +34,7 @@ const CLASSIC_WRITTEN: i16 = 3;
 pub(crate) enum GroupRecord {
     Offset { group: KStr, topic: KStr, partition: i32, value: Option<OffsetCommitValue> },
     Classic { group: KStr, value: Option<GroupMetadataValue> },
+    Consumer { group: KStr, change: ConsumerChange },
 }
 
 impl GroupRecord {
@@ -47,6 +50,7 @@ impl GroupRecord {
                 let key = GroupMetadataKey { group: group.clone() };
                 encoded(CLASSIC, &key, CLASSIC_WRITTEN, value.as_ref())
             }
+            Self::Consumer { group, change } => change.encode(group),
         }
     }
 
@@ -62,12 +66,15 @@ impl GroupRecord {
                 let GroupMetadataKey { group } = Message::decode(&mut reader, KEY_VERSION)?;
                 Some(Self::Classic { group, value: decoded(value)? })
             }
-            _ => None,
+            kind => {
+                let change = ConsumerChange::decode(kind, &mut reader, value)?;
+                change.map(|(group, change)| Self::Consumer { group, change })
+            }
         })
     }
 }
 
-fn encoded<K: Message, V: Message>(
+pub(super) fn encoded<K: Message, V: Message>(
     kind: i16,
     key: &K,
     version: i16,
@@ -87,7 +94,7 @@ fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes,
     Ok(Chunk::into_bytes(first))
 }
 
-fn decoded<V: Message>(value: Option<&Bytes>) -> Result<Option<V>, DecodeError> {
+pub(super) fn decoded<V: Message>(value: Option<&Bytes>) -> Result<Option<V>, DecodeError> {
     let Some(value) = value else { return Ok(None) };
     let mut reader = Reader::new(value);
     let version = reader.i16()?;

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::RandomState;
 use millstream_protocol::KStr;
 
-use super::group::Group;
+pub(super) use super::group::Group;
 use super::offsets::{Committed, Offsets, Place};
 use super::record::GroupRecord;
 use super::turn::{Millis, Note, Removal, Turn};
@@ -150,6 +150,7 @@ impl Shard {
                 self.set_group(group, Group::classic(group, value));
             }
             GroupRecord::Classic { group, value: None } => self.remove_group(group),
+            GroupRecord::Consumer { group, change } => self.replay_consumer(group, change),
         }
     }
 

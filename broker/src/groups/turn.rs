@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use millstream_protocol::KStr;
+use millstream_protocol::messages::consumer_group_describe_response;
 use millstream_protocol::messages::delete_groups_response::DeletableGroupResult;
 use millstream_protocol::messages::describe_groups_response::DescribedGroup;
 use millstream_protocol::messages::list_groups_response::ListedGroup;
 use millstream_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use millstream_protocol::messages::{
-    HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse,
+    OffsetCommitResponse, OffsetDeleteResponse, SyncGroupResponse,
 };
 
 use super::cause::Cause;
@@ -170,4 +171,6 @@ replies! {
     Heartbeat(HeartbeatResponse),
     Leave(LeaveGroupResponse),
     Described(DescribedGroup),
+    ConsumerHeartbeat(ConsumerGroupHeartbeatResponse),
+    ConsumerDescribed(consumer_group_describe_response::DescribedGroup),
 }

@@ -1,5 +1,7 @@
 //! Consumer groups: each handler hands its request to the coordinator and waits for the group's answer.
 
+pub(crate) mod consumer_group_describe;
+pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod find_coordinator;

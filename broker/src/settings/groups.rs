@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::broker::millis;
-use super::{Written, number, size};
+use super::{Written, in_force, number, size};
+use crate::groups::{Assignor, MigrationPolicy};
 
 /// Settings of groups.
 #[derive(Debug, Clone)]
@@ -25,6 +26,38 @@ pub(crate) struct GroupSettings {
     pub(crate) members_max: usize,
     /// Session timeouts that a classic member may have, in milliseconds.
     pub(crate) session_ms: RangeInclusive<i32>,
+    /// Of groups of the new protocol.
+    pub(crate) consumer: ConsumerSettings,
+}
+
+/// Settings of groups of the new protocol (KIP-848).
+#[derive(Debug, Clone)]
+pub(crate) struct ConsumerSettings {
+    /// How often members are to come.
+    pub(crate) heartbeat_interval: Duration,
+    /// How long a member may be silent.
+    pub(crate) session_timeout: Duration,
+    pub(crate) members_max: usize,
+    /// Those that members may ask for; the first is everybody's who does not.
+    pub(crate) assignors: Vec<Assignor>,
+    pub(crate) migration: MigrationPolicy,
+    /// The least time between two targets.
+    pub(crate) assignment_interval: Duration,
+}
+
+impl ConsumerSettings {
+    fn new(written: &Written) -> Self {
+        let assignors = in_force(written, "group.consumer.assignors").split(',');
+        let policy = in_force(written, "group.consumer.migration.policy");
+        Self {
+            heartbeat_interval: millis(written, "group.consumer.heartbeat.interval.ms"),
+            session_timeout: millis(written, "group.consumer.session.timeout.ms"),
+            members_max: size(written, "group.consumer.max.size"),
+            assignors: assignors.filter_map(|name| Assignor::named(name.trim())).collect(),
+            migration: MigrationPolicy::named(policy).expect("words are checked when they are written"),
+            assignment_interval: millis(written, "group.consumer.assignment.interval.ms"),
+        }
+    }
 }
 
 impl GroupSettings {
@@ -47,6 +80,7 @@ impl GroupSettings {
             members_max: size(written, "group.max.size"),
             session_ms: milliseconds(written, "group.min.session.timeout.ms")
                 ..=milliseconds(written, "group.max.session.timeout.ms"),
+            consumer: ConsumerSettings::new(written),
         }
     }
 }

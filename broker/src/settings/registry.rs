@@ -71,6 +71,42 @@ pub static REGISTRY: &[Knob] = &[
         "The most bytes of records in one Fetch reply, whatever the consumer asks for. A single larger batch is still returned whole.",
     ),
     live(
+        "group.consumer.assignment.interval.ms",
+        Kind::Int { min: 0, max: 15_000 },
+        "200",
+        "The least time between two assignments of a group of the new protocol. Members that come within it move partitions once.",
+    ),
+    live(
+        "group.consumer.assignors",
+        Kind::List(&["uniform", "range"]),
+        "uniform,range",
+        "Assignors that members of the new protocol may ask for. The first is that of groups whose members ask for none.",
+    ),
+    live(
+        "group.consumer.heartbeat.interval.ms",
+        Kind::Int { min: 100, max: 60_000 },
+        "5000",
+        "How often members of the new protocol send heartbeats. While a group changes they are asked for more.",
+    ),
+    live(
+        "group.consumer.max.size",
+        Kind::Int { min: 1, max: i32::MAX },
+        "2147483647",
+        "The most members of a group of the new protocol.",
+    ),
+    live(
+        "group.consumer.migration.policy",
+        Kind::Choice(&["bidirectional", "upgrade", "downgrade", "disabled"]),
+        "bidirectional",
+        "Whether a group that has members may change its protocol: to the new one when the first member that speaks it joins (upgrade), back when the last of them leaves (downgrade), both or neither.",
+    ),
+    live(
+        "group.consumer.session.timeout.ms",
+        Kind::Int { min: 1_000, max: 3_600_000 },
+        "45000",
+        "How long a member of the new protocol may be silent before it is out.",
+    ),
+    live(
         "group.initial.rebalance.delay.ms",
         int(0),
         "3000",

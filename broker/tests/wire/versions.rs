@@ -29,7 +29,7 @@ fn every_advertised_version_is_answered_in_its_own_form() {
         keys,
         [
             0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 42, 43, 44,
-            45, 46, 47, 55, 57, 60, 61, 74, 75, 16384, 16385
+            45, 46, 47, 55, 57, 60, 61, 68, 69, 74, 75, 16384, 16385
         ]
     );
     try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
@@ -59,6 +59,8 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &DescribeGroupsRequest::default());
     try_all(&mut client, &served, &ListGroupsRequest::default());
     try_all(&mut client, &served, &DeleteGroupsRequest::default());
+    try_all(&mut client, &served, &ConsumerGroupHeartbeatRequest::default());
+    try_all(&mut client, &served, &ConsumerGroupDescribeRequest::default());
     try_all(&mut client, &served, &OffsetDeleteRequest::default());
     try_all(&mut client, &served, &CreateTopicsRequest::default());
     try_all(&mut client, &served, &DeleteTopicsRequest::default());

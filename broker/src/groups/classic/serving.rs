@@ -30,6 +30,7 @@ impl Shard {
                     self.remove_group(&id);
                 }
             }
+            Some(Group::Consumer(_)) => self.join_consumer(turn, join),
             None => turn
                 .fx
                 .reply(join.ticket, refused(join.request.member_id.detach(), ErrorCode::UnknownMemberId)),
@@ -40,6 +41,7 @@ impl Shard {
     pub(crate) fn sync(&mut self, turn: &mut Turn<'_>, ticket: Ticket, request: &SyncGroupRequest) {
         match self.group_mut(&request.group_id) {
             Some(Group::Classic(group)) => group.sync(turn, ticket, request),
+            Some(Group::Consumer(_)) => self.sync_consumer(turn, ticket, request),
             None => turn.fx.reply(ticket, sync_refused(ErrorCode::UnknownMemberId)),
         }
     }
@@ -49,6 +51,7 @@ impl Shard {
         let member = (&*request.member_id, request.group_instance_id.as_deref());
         let heard = match self.group_mut(&request.group_id) {
             Some(Group::Classic(group)) => group.heartbeat(member, request.generation_id, turn),
+            Some(Group::Consumer(_)) => return self.heartbeat_consumer(turn, ticket, request),
             None => Err(ErrorCode::UnknownMemberId),
         };
         let code = heard.err().unwrap_or(ErrorCode::None).code();
@@ -69,6 +72,7 @@ impl Shard {
                     self.remove_group(id);
                 }
             }
+            Some(Group::Consumer(_)) => self.leave_consumer(turn, ticket, (id, leaving)),
             None => {
                 let members = leaving.iter().map(|member| MemberResponse {
                     member_id: member.member_id.clone(),
@@ -90,6 +94,7 @@ impl Shard {
                 group_state: KStr::from_static("Empty"),
                 ..DescribedGroup::default()
             },
+            Some(Group::Consumer(_)) => absent(id, "is not a classic group", version),
             None => absent(id, "not found", version),
         };
         turn.fx.reply(ticket, described);

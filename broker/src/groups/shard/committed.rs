@@ -90,6 +90,7 @@ impl Shard {
                 let partition_index = partition.partition_index;
                 let done = found.as_ref().map_err(|error| *error).and_then(|(name, topic_id)| {
                     let place = Place { topic: name, topic_id: *topic_id, partition: partition_index };
+                    self.admit_commit_of(&request.group_id, &by, (*topic_id, partition_index))?;
                     self.commit_offset(turn, &request.group_id, place, partition)
                 });
                 let error_code = done.err().unwrap_or(ErrorCode::None).code();
@@ -112,6 +113,19 @@ impl Shard {
             None if by.generation_or_epoch < 0 => Ok(()),
             None if by.version >= 9 => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
+    /// Whether `by`, who may commit for the group, may do so for this partition.
+    fn admit_commit_of(
+        &self,
+        group: &KStr,
+        by: &Committer,
+        (topic, partition): (Uuid, i32),
+    ) -> Result<(), ErrorCode> {
+        match self.group(group) {
+            Some(group) => group.check_commit_of(by, topic, partition),
+            None => Ok(()),
         }
     }
 

@@ -60,6 +60,7 @@ fn unused_since(group: Option<&Group>, topic: &str, committed: &Committed) -> Op
     }
     let are_topics_known = match group.kind() {
         GroupKind::Classic => group.state() == "Stable" && *group.protocol_type() == CONSUMER,
+        GroupKind::Consumer => true,
     };
     (are_topics_known && !group.is_subscribed(topic)).then_some(committed.committed_ms)
 }
