@@ -10,6 +10,7 @@ use std::fmt;
 
 mod admin;
 mod chance;
+mod commits;
 mod consumer;
 mod driver;
 mod faults;
@@ -22,6 +23,7 @@ mod trace;
 mod wire;
 mod world;
 
+pub use commits::{CommitReport, commits};
 pub use driver::run;
 pub use faults::Planted;
 

@@ -1,6 +1,6 @@
 //! Claims about the whole broker, each shown by runs that a printed seed repeats.
 
-use millstream_tests::simulation::{Plan, Planted, Report, run};
+use millstream_tests::simulation::{Plan, Planted, Report, commits, run};
 
 /// The first seed of a run can be chosen, and how many follow.
 fn number(variable: &str, default: u64) -> u64 {
@@ -35,6 +35,26 @@ fn the_relaxed_mode_loses_the_youngest_records_only() {
     println!("{report:?}");
     assert!(report.lost > 0, "nothing was lost: this proves nothing");
     assert!(report.oldest_lost_ms < 100, "a record of {} ms was lost", report.oldest_lost_ms);
+}
+
+#[test]
+fn committed_offsets_never_fall() {
+    let (first, count) = (number("MILLSTREAM_SIM_SEED", 0), number("MILLSTREAM_SIM_COMMITS", 20));
+    let (mut ends, mut failed_calls, mut asked) = (0, 0, 0);
+    for seed in first..first + count {
+        let report = commits(seed, None).unwrap_or_else(|what| panic!("{what}"));
+        println!("seed {seed}: {report:?}");
+        ends += report.ends;
+        failed_calls += report.failed_calls;
+        asked += report.asked;
+    }
+    assert!(ends >= count && failed_calls > 0 && asked > count, "nothing went wrong: this proves nothing");
+}
+
+#[test]
+fn a_sync_that_is_left_out_costs_an_offset_and_is_found() {
+    let found = (0..10).find_map(|seed| commits(seed, Some(Planted::OneSyncInFiveLies)).err());
+    println!("{}", found.expect("a disk that lies was not found"));
 }
 
 #[test]

@@ -127,7 +127,7 @@ impl Faults {
     }
 }
 
-fn some_cut(chance: &mut Chance) -> PowerCut {
+pub(super) fn some_cut(chance: &mut Chance) -> PowerCut {
     match chance.one_in(3) {
         true => PowerCut::LosesUnsynced,
         false => PowerCut::KeepsSome { seed: chance.next() },
