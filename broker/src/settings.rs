@@ -61,6 +61,8 @@ pub enum Scope {
 pub enum Kind {
     /// `true` or `false`.
     Boolean,
+    /// `false`: what it would switch on is not there, and tools ask whether it is.
+    Never,
     /// A 32-bit number between two bounds, both allowed.
     Int {
         /// The least value.
@@ -106,6 +108,8 @@ impl Knob {
         match self.kind {
             Kind::Boolean if written.parse::<bool>().is_ok() => Ok(()),
             Kind::Boolean => Err(SettingError::NotBoolean { name, value }),
+            Kind::Never if written == "false" => Ok(()),
+            Kind::Never => Err(SettingError::NotAChoice { name, value, choices: "false".to_owned() }),
             Kind::Int { min, max } => check_number(name, written, i64::from(min), i64::from(max)),
             Kind::Long { min, max } => check_number(name, written, min, max),
             Kind::Ratio if ppm(written).is_some() => Ok(()),
@@ -129,6 +133,13 @@ fn words(written: &str) -> impl Iterator<Item = &str> {
 fn is_list_of(known: &[&str], written: &str) -> bool {
     let all_known = words(written).all(|word| known.contains(&word));
     all_known && known.iter().all(|one| words(written).filter(|word| word == one).count() <= 1)
+}
+
+fn bounds(min: i64, max: i64) -> String {
+    match min == max {
+        true => format!("can only be {min}"),
+        false => format!("must be between {min} and {max}"),
+    }
 }
 
 fn check_number(name: &'static str, written: &str, min: i64, max: i64) -> Result<(), SettingError> {
@@ -223,7 +234,7 @@ pub enum SettingError {
         value: String,
     },
     /// Outside the bounds.
-    #[error("'{name}' is {value}; it must be between {min} and {max}")]
+    #[error("'{name}' is {value}; it {}", bounds(*min, *max))]
     OutOfRange {
         /// The knob.
         name: &'static str,

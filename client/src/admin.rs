@@ -20,7 +20,9 @@ use crate::client::Client;
 use crate::error::{Refusal, known};
 
 pub use cluster::{ClusterDescription, DescribeClusterError};
-pub use configs::{ConfigEntry, ConfigResource, ConfigSource, DescribeConfigsError};
+pub use configs::{
+    AlterConfigsError, AlterMode, ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, DescribeConfigsError,
+};
 pub(crate) use groups::Coordinators;
 pub use groups::{
     CommitOffsetsError, CommittedOffset, CommittedOffsetsError, DeleteGroupError, DeleteOffsetsError,

@@ -32,13 +32,14 @@ pub mod fake;
 
 pub use address::Address;
 pub use admin::{
-    AddPartitionsError, Admin, ClusterDescription, CommitOffsetsError, CommittedOffset,
-    CommittedOffsetsError, CompactTopicError, Compaction, CompactionProgress, ConfigEntry, ConfigResource,
-    ConfigSource, CreateTopicError, CreatedTopic, DataDirectory, DeleteGroupError, DeleteOffsetsError,
-    DeleteRecordsError, DeleteTopicError, DeleteUpTo, DescribeClusterError, DescribeConfigsError,
-    DescribeGroupError, DescribeStorageError, DescribeTopicError, GroupDescription, GroupFilter, GroupKind,
-    GroupLag, GroupLagError, GroupListing, GroupMember, GroupPartitions, ListGroupsError, ListOffsetsError,
-    ListedOffset, NewOffset, NewTopic, OffsetAt, PartitionLag, PartitionStorage, Quarantined, TopicStorage,
+    AddPartitionsError, Admin, AlterConfigsError, AlterMode, ClusterDescription, CommitOffsetsError,
+    CommittedOffset, CommittedOffsetsError, CompactTopicError, Compaction, CompactionProgress, ConfigEdit,
+    ConfigEntry, ConfigResource, ConfigSource, CreateTopicError, CreatedTopic, DataDirectory,
+    DeleteGroupError, DeleteOffsetsError, DeleteRecordsError, DeleteTopicError, DeleteUpTo,
+    DescribeClusterError, DescribeConfigsError, DescribeGroupError, DescribeStorageError, DescribeTopicError,
+    GroupDescription, GroupFilter, GroupKind, GroupLag, GroupLagError, GroupListing, GroupMember,
+    GroupPartitions, ListGroupsError, ListOffsetsError, ListedOffset, NewOffset, NewTopic, OffsetAt,
+    PartitionLag, PartitionStorage, Quarantined, TopicStorage,
 };
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;

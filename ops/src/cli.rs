@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Look into the files of a data folder; no broker is needed
     #[command(subcommand)]
     Log(log_files::LogCommand),
-    /// List what can be set
+    /// List what can be set, show what is, and set it while a broker runs
     #[command(subcommand)]
     Config(config::ConfigCommand),
 }

@@ -1,4 +1,7 @@
-//! `millstream config`: what can be set, read off the broker's registry.
+//! `millstream config`: what can be set, read off the broker's registry; what is set, and setting it while a broker runs.
+
+mod dynamic;
+mod show;
 
 use clap::{Args, Subcommand};
 use millstream_broker::settings::{Effect, Kind, Knob, REGISTRY};
@@ -12,6 +15,14 @@ use crate::output;
 pub(crate) enum ConfigCommand {
     /// List every setting with its default
     List(ListArgs),
+    /// Show what a broker would be started with, and where that was written
+    Show(Box<show::ShowArgs>),
+    /// Show settings of a topic or a broker that runs
+    Get(dynamic::GetArgs),
+    /// Change settings of a topic or a broker that runs; in force at once, and kept
+    Set(dynamic::SetArgs),
+    /// Take settings back that were set
+    Unset(dynamic::UnsetArgs),
     /// Print docs/CONFIG.md
     Docs,
 }
@@ -27,8 +38,8 @@ pub(crate) struct ListArgs {
 /// Runs one of them.
 ///
 /// # Errors
-/// What standard output says.
-pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<Outcome> {
+/// What the command says, or standard output.
+pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<Outcome> {
     match command {
         ConfigCommand::List(ListArgs { json: false }) => {
             let row = |knob: &Knob| {
@@ -46,6 +57,10 @@ pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<Outcome> {
             }
         }
         ConfigCommand::Docs => output::text(&document())?,
+        ConfigCommand::Show(args) => return show::run(&args),
+        ConfigCommand::Get(args) => return dynamic::get(&args),
+        ConfigCommand::Set(args) => return dynamic::set(args),
+        ConfigCommand::Unset(args) => return dynamic::unset(args),
     }
     Ok(Outcome::Done)
 }
@@ -80,12 +95,14 @@ Names are Kafka's where Kafka has one. A setting can be written, from the weakes
 
 `--data-dir`, `--listen` and `--http` (`MILLSTREAM_DATA_DIR`, `MILLSTREAM_LISTEN`, `MILLSTREAM_HTTP`) are short for
 `log.dir`, `listeners` and `http.listener`; the binary's default for the last is `127.0.0.1:9192`, and `off` means none.
-An unknown name is an error, so that a slip is not a silent default.
+An unknown name is an error, so that a slip is not a silent default. `millstream config show --origin`, with the options
+of `serve`, tells what comes of it and which place each value is from.
 
 Settings with a name \"on a topic\" can also be given to one topic, when it is created or later:
 `millstream topic create orders --config segment.bytes=1048576`.
 
-What can be set while the broker runs is set with any client of Kafka (`kafka-configs`), for all brokers or for one; it
+What can be set while the broker runs is set with `millstream config set --topic orders retention.ms=86400000` (or
+`--broker 1`, or `--all-brokers`), or with any client of Kafka (`kafka-configs`), for all brokers or for one; it
 takes effect at once, also on what is open, is kept with the metadata, and wins over the three places above. The
 strongest is what a topic sets for itself, then what is set for one broker, then for all brokers.
 ";
@@ -97,6 +114,7 @@ fn shown(default: &str) -> &str {
 fn values(kind: Kind) -> String {
     match kind {
         Kind::Boolean => "`true` or `false`".to_owned(),
+        Kind::Never => "`false`".to_owned(),
         Kind::Int { min, max } => range(i64::from(min), (max != i32::MAX).then_some(i64::from(max))),
         Kind::Long { min, max } => range(min, (max != i64::MAX).then_some(max)),
         Kind::Ratio => "a number from 0 to 1".to_owned(),
@@ -112,6 +130,7 @@ fn values(kind: Kind) -> String {
 
 fn range(min: i64, max: Option<i64>) -> String {
     match max {
+        Some(max) if max == min => format!("`{min}`"),
         Some(max) => format!("a whole number from {min} to {max}"),
         None => format!("a whole number from {min}"),
     }

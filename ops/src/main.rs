@@ -36,6 +36,6 @@ fn main() -> ExitCode {
         Some(Command::Produce(args)) => produce::run(args),
         Some(Command::Consume(args)) => consume::run(args),
         Some(Command::Log(command)) => log_files::run(command),
-        Some(Command::Config(command)) => config::run(&command),
+        Some(Command::Config(command)) => config::run(command),
     })
 }

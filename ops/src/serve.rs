@@ -18,10 +18,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::logging::{self, LogFormat};
 use crate::outcome::Outcome;
 use banner::BannerFormat;
+use settings::Resolved;
 
-/// What `serve` can be told. Each option may come from the environment instead; both win over the file.
+/// Options that are settings. Each may come from the environment instead; both win over the file.
 #[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
+pub(crate) struct SettingArgs {
     /// Folder for topics and records; made if it is missing
     /// [default: ./millstream-data] [env: MILLSTREAM_DATA_DIR]
     #[arg(long, value_name = "DIR")]
@@ -40,6 +41,13 @@ pub(crate) struct ServeArgs {
     /// One setting, for example num.partitions=3; may be repeated, wins over file and environment
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::topic::parse_pair)]
     set: Vec<(String, String)>,
+}
+
+/// What `serve` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingArgs,
     /// What is logged to standard error, for example `debug` or `warn,millstream_broker=debug`
     #[arg(long, value_name = "FILTER", env = "MILLSTREAM_LOG")]
     log: Option<String>,
@@ -51,6 +59,14 @@ pub(crate) struct ServeArgs {
     json: bool,
 }
 
+/// What these options, the environment and the file come to.
+///
+/// # Errors
+/// When the file cannot be read, or a key or value is wrong; says where it was written.
+pub(crate) fn resolve_settings(args: &SettingArgs) -> anyhow::Result<Resolved> {
+    settings::resolve(args, std::env::vars_os())
+}
+
 /// Serves until a signal asks for the end.
 ///
 /// # Errors
@@ -59,7 +75,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     logging::start(args.log.as_deref(), args.log_format)?;
     let banner = if args.json { BannerFormat::Json } else { BannerFormat::Human };
-    let resolved = settings::resolve(args, std::env::vars_os())?;
+    let resolved = resolve_settings(&args.settings)?;
     let data_dir = resolved.data_dir();
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
+#[path = "cli/config.rs"]
+mod config;
 #[path = "cli/consume.rs"]
 mod consume;
 #[path = "cli/format.rs"]

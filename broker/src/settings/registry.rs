@@ -299,6 +299,13 @@ pub static REGISTRY: &[Knob] = &[
         "How long records are kept. They go by whole segments, when the newest record of one is older than this; so that this holds, a segment is closed after a tenth of it, at the earliest after 30 seconds. A timestamp that lies behind the append of its record counts as that. -1: for ever.",
     ),
     topic(
+        "log.roll.jitter.ms",
+        "segment.jitter.ms",
+        Kind::Long { min: 0, max: 0 },
+        "0",
+        "How much earlier than after log.roll.ms a segment may be closed, at random. Always 0; tools ask for it.",
+    ),
+    topic(
         "log.roll.ms",
         "segment.ms",
         long(1),
@@ -317,6 +324,13 @@ pub static REGISTRY: &[Knob] = &[
         int(1024),
         "1073741824",
         "The size of a segment file. A batch that is larger than this cannot be stored.",
+    ),
+    topic(
+        "log.segment.delete.delay.ms",
+        "file.delete.delay.ms",
+        Kind::Long { min: 0, max: 0 },
+        "0",
+        "How long the file of a deleted segment stays. Always 0: it goes at once, and whoever reads it at that moment can finish; tools ask for it.",
     ),
     live(
         "max.connections",
@@ -410,14 +424,17 @@ pub static REGISTRY: &[Knob] = &[
         "104857600",
         "The largest request that is read. A connection that announces a larger one is closed.",
     ),
+    topic(
+        "unclean.leader.election.enable",
+        "unclean.leader.election.enable",
+        Kind::Never,
+        "false",
+        "Whether a replica that lacks records may lead. There is one replica, so never; tools ask for it.",
+    ),
 ];
 
 /// Settings of Kafka that this version does not act on: accepting them would promise what is not done.
 pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
-    (
-        &["file.delete.delay.ms", "log.segment.delete.delay.ms"],
-        "files are removed at once; whoever reads one at that moment can finish",
-    ),
     (
         &[
             "log.cleaner.enable",
@@ -429,7 +446,6 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "unclean.leader.election.enable",
             "default.replication.factor",
             "follower.replication.throttled.replicas",
             "leader.replication.throttled.replicas",
@@ -450,8 +466,5 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
         &["compression.gzip.level", "compression.lz4.level", "compression.zstd.level"],
         "the levels of the codecs are fixed",
     ),
-    (
-        &["segment.jitter.ms", "message.format.version", "message.downconversion.enable"],
-        "it has no meaning here",
-    ),
+    (&["message.format.version", "message.downconversion.enable"], "it has no meaning here"),
 ];

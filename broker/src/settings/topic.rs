@@ -121,7 +121,10 @@ impl TopicSettings {
             "log.roll.ms" => self.log.segment_age = millis(number()),
             "log.segment.bytes" => self.log.segment_bytes = bytes(),
             // One value is legal, and it is what happens.
-            "min.insync.replicas" => {}
+            "log.roll.jitter.ms"
+            | "log.segment.delete.delay.ms"
+            | "min.insync.replicas"
+            | "unclean.leader.election.enable" => {}
             "message.max.bytes" => {
                 self.max_message_bytes = usize::try_from(number()).expect("sizes are bounded below by zero");
             }

@@ -1,5 +1,7 @@
 //! Settings of topics and brokers, as the broker tells them.
 
+mod alter;
+
 use millstream_protocol::KStr;
 use millstream_protocol::messages::DescribeConfigsRequest;
 use millstream_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -10,6 +12,8 @@ use crate::client::To;
 use crate::connection::CallOptions;
 use crate::error::{ClientError, Refusal};
 use crate::metadata::BrokerId;
+
+pub use alter::{AlterConfigsError, AlterMode, ConfigEdit};
 
 /// From this version on the broker adds a description of each setting if asked.
 const DOCUMENTED_FROM: i16 = 3;
@@ -23,6 +27,19 @@ pub enum ConfigResource<'a> {
     Topic(&'a str),
     /// A broker's.
     Broker(BrokerId),
+    /// What was set for all brokers while they run.
+    AllBrokers,
+}
+
+impl ConfigResource<'_> {
+    /// As requests name it, and whom to ask.
+    fn parts(self) -> (i8, KStr, To<'static>) {
+        match self {
+            Self::Topic(name) => (TOPIC, KStr::from(name), To::Any),
+            Self::Broker(id) => (BROKER, KStr::from(id.to_string()), To::Broker(id)),
+            Self::AllBrokers => (BROKER, KStr::default(), To::Any),
+        }
+    }
 }
 
 /// Where a value comes from.
@@ -80,10 +97,7 @@ impl Admin {
         &self,
         resource: ConfigResource<'_>,
     ) -> Result<Vec<ConfigEntry>, DescribeConfigsError> {
-        let (kind, name, to) = match resource {
-            ConfigResource::Topic(name) => (TOPIC, KStr::from(name), To::Any),
-            ConfigResource::Broker(id) => (BROKER, KStr::from(id.to_string()), To::Broker(id)),
-        };
+        let (kind, name, to) = resource.parts();
         let wanted = DescribeConfigsResource {
             resource_type: kind,
             resource_name: name.clone(),

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use millstream_broker::settings::{REGISTRY, check};
 use millstream_broker::{Broker, BrokerBuilder};
 
-use super::ServeArgs;
+use super::SettingArgs;
 
 /// The binary serves HTTP unless told otherwise; the library does not.
 const HTTP_DEFAULT: &str = "127.0.0.1:9192";
@@ -29,7 +29,7 @@ const OPTIONS: [&str; 4] = ["CONFIG", "LOG", "LOG_FORMAT", "BOOTSTRAP"];
 
 /// Where a value was written; later ones win.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Origin {
+pub(crate) enum Origin {
     Default,
     File(PathBuf),
     Environment(String),
@@ -39,7 +39,7 @@ enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Default => f.write_str("the defaults"),
+            Self::Default => f.write_str("the binary's default"),
             Self::File(path) => write!(f, "the file {}", path.display()),
             Self::Environment(name) => write!(f, "the environment variable {name}"),
             Self::CommandLine => f.write_str("the command line"),
@@ -47,26 +47,31 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Every key that was written, with its checked value.
+/// Every key that was written, with its checked value and where that was written.
 #[derive(Debug)]
-pub(super) struct Resolved(BTreeMap<String, String>);
+pub(crate) struct Resolved(BTreeMap<String, (String, Origin)>);
 
 impl Resolved {
     /// The broker that these settings describe, not yet started.
     pub(super) fn builder(&self) -> BrokerBuilder {
-        self.0.iter().fold(Broker::builder(), |builder, (key, value)| builder.set(key, value))
+        self.0.iter().fold(Broker::builder(), |builder, (key, (value, _))| builder.set(key, value))
     }
 
     /// Where the data will lie.
     pub(super) fn data_dir(&self) -> PathBuf {
         let default = || REGISTRY.iter().find(|knob| knob.name == "log.dir").map(|knob| knob.default);
-        self.0.get("log.dir").map(String::as_str).or_else(default).unwrap_or_default().into()
+        self.written("log.dir").map(|(value, _)| value).or_else(default).unwrap_or_default().into()
+    }
+
+    /// What was written for a key, and where.
+    pub(crate) fn written(&self, key: &str) -> Option<(&str, &Origin)> {
+        self.0.get(key).map(|(value, origin)| (value.as_str(), origin))
     }
 
     fn put(&mut self, key: &str, value: &str, origin: &Origin) -> anyhow::Result<()> {
         let value = if key == "http.listener" && value == "off" { "" } else { value };
         check(key, value).with_context(|| format!("{origin} is wrong"))?;
-        self.0.insert(key.to_owned(), value.to_owned());
+        self.0.insert(key.to_owned(), (value.to_owned(), origin.clone()));
         Ok(())
     }
 }
@@ -76,7 +81,7 @@ impl Resolved {
 /// # Errors
 /// When the file cannot be read, or a key or value is wrong; says where it was written.
 pub(super) fn resolve(
-    args: &ServeArgs,
+    args: &SettingArgs,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Resolved> {
     let mut resolved = Resolved(BTreeMap::new());

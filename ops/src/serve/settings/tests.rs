@@ -7,11 +7,14 @@ use crate::cli::Cli;
 
 fn resolved(args: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Resolved> {
     let cli = Cli::parse_from([&["millstream"], args].concat());
-    resolve(&cli.serve, environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+    resolve(
+        &cli.serve.settings,
+        environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))),
+    )
 }
 
 fn value_of(resolved: &Resolved, key: &str) -> String {
-    resolved.0.get(key).cloned().unwrap_or_default()
+    resolved.written(key).map(|(value, _)| value.to_owned()).unwrap_or_default()
 }
 
 fn refusal(args: &[&str], environment: &[(&str, &str)]) -> String {
@@ -45,6 +48,12 @@ fn command_line_wins_over_environment_over_file_over_default() {
     let over_all = resolved(&[&file[..], &options].concat(), &environment).unwrap();
     assert_eq!(value_of(&over_all, "num.partitions"), "4");
     assert_eq!(value_of(&over_all, "listeners"), "127.0.0.1:4");
+    let origin = |key: &str| over_all.written(key).unwrap().1.to_string();
+    assert_eq!(origin("num.partitions"), "the command line");
+    assert_eq!(origin("auto.create.topics.enable"), format!("the file {}", path.display()));
+    assert_eq!(origin("http.listener"), "the binary's default");
+    let origin = over_file.written("num.partitions").unwrap().1.to_string();
+    assert_eq!(origin, "the environment variable MILLSTREAM_NUM_PARTITIONS");
 }
 
 #[test]
@@ -54,7 +63,7 @@ fn http_can_be_switched_off_from_anywhere() {
         resolved(&[], &[("MILLSTREAM_HTTP", "off")]),
         resolved(&["--set", "http.listener=off"], &[]),
     ] {
-        assert_eq!(off.unwrap().0["http.listener"], "");
+        assert_eq!(value_of(&off.unwrap(), "http.listener"), "");
     }
 }
 

@@ -143,7 +143,7 @@ impl Entry {
 
 fn config_type(kind: Kind) -> i8 {
     match kind {
-        Kind::Boolean => 1,
+        Kind::Boolean | Kind::Never => 1,
         Kind::Choice(_) | Kind::Address | Kind::Text => 2,
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,

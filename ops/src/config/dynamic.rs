@@ -1,0 +1,198 @@
+//! `millstream config get|set|unset`: settings of a running broker and its topics.
+
+use anyhow::bail;
+use clap::Args;
+use millstream_client::{Admin, AlterMode, BrokerId, ConfigEdit, ConfigEntry, ConfigResource, ConfigSource};
+use millstream_protocol::KStr;
+use serde_json::json;
+
+use crate::connect::{BrokerArgs, block_on, topic_exists, unknown_topic};
+use crate::outcome::Outcome;
+use crate::output;
+use crate::text::plural;
+
+/// Whose settings.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Whose {
+    /// A topic's
+    #[arg(short, long, value_name = "TOPIC")]
+    topic: Option<String>,
+    /// A broker's, by its number
+    #[arg(long, value_name = "ID")]
+    broker: Option<i32>,
+    /// What is set for all brokers
+    #[arg(long)]
+    all_brokers: bool,
+}
+
+impl Whose {
+    fn resource(&self) -> ConfigResource<'_> {
+        match (&self.topic, self.broker) {
+            (Some(topic), _) => ConfigResource::Topic(topic),
+            (None, Some(id)) => ConfigResource::Broker(BrokerId(id)),
+            (None, None) => ConfigResource::AllBrokers,
+        }
+    }
+
+    /// Connects, and says at once if there is no such topic.
+    async fn admin(&self, broker: &BrokerArgs) -> anyhow::Result<Admin> {
+        let client = broker.connect().await?;
+        match &self.topic {
+            Some(topic) if !topic_exists(&client, topic).await? => bail!("{}", unknown_topic(topic)),
+            _ => Ok(client.admin()),
+        }
+    }
+}
+
+/// What `config get` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// Names of settings; without them those that are not at their default
+    #[arg(value_name = "KEY")]
+    keys: Vec<String>,
+    #[command(flatten)]
+    whose: Whose,
+    /// All settings, also those at their default
+    #[arg(long)]
+    all: bool,
+    /// One JSON object per setting
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// What `config set` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// Settings, for example retention.ms=86400000; KEY+=VALUE and KEY-=VALUE add to a list and take out of it
+    #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_edit)]
+    edits: Vec<(String, ConfigEdit)>,
+    #[command(flatten)]
+    whose: Whose,
+    /// Only say whether it could be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// What `config unset` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct UnsetArgs {
+    /// Names of settings, which get their default again
+    #[arg(required = true, value_name = "KEY")]
+    keys: Vec<String>,
+    #[command(flatten)]
+    whose: Whose,
+    /// Only say whether it could be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+fn parse_edit(text: &str) -> Result<(String, ConfigEdit), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    let value = KStr::from(value);
+    let (key, edit) = match (key.strip_suffix('+'), key.strip_suffix('-')) {
+        (Some(key), _) => (key, ConfigEdit::Append(value)),
+        (None, Some(key)) => (key, ConfigEdit::Subtract(value)),
+        (None, None) => (key, ConfigEdit::Set(value)),
+    };
+    match key.is_empty() {
+        true => Err(format!("{text:?} names no setting")),
+        false => Ok((key.to_owned(), edit)),
+    }
+}
+
+/// Shows settings.
+///
+/// # Errors
+/// What the broker answered.
+pub(super) fn get(args: &GetArgs) -> anyhow::Result<Outcome> {
+    block_on(async {
+        let admin = args.whose.admin(&args.broker).await?;
+        let entries = admin.describe_configs(args.whose.resource()).await?;
+        let unknown = args.keys.iter().find(|key| !entries.iter().any(|entry| *entry.name == ***key));
+        if let Some(key) = unknown.filter(|_| args.whose.resource() != ConfigResource::AllBrokers) {
+            bail!("there is no setting '{key}' here; see `millstream config list`");
+        }
+        let is_wanted = |entry: &&ConfigEntry| match args.keys.is_empty() {
+            true => args.all || entry.source != ConfigSource::Default,
+            false => args.keys.iter().any(|key| **key == *entry.name),
+        };
+        show(&entries.iter().filter(is_wanted).collect::<Vec<_>>(), args.json)?;
+        Ok(Outcome::Done)
+    })
+}
+
+fn show(entries: &[&ConfigEntry], as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return entries.iter().try_for_each(|entry| {
+            output::json(&json!({
+                "name": &*entry.name, "value": entry.value.as_deref(), "origin": origin(entry.source),
+                "read_only": entry.read_only,
+            }))
+        });
+    }
+    let row = |entry: &&ConfigEntry| {
+        let value = entry.value.as_deref().unwrap_or("(secret)");
+        let value = if value.is_empty() { "(empty)" } else { value };
+        vec![entry.name.to_string(), value.to_owned(), origin(entry.source)]
+    };
+    output::table(&["setting", "value", "origin"], entries.iter().map(row).collect())
+}
+
+fn origin(source: ConfigSource) -> String {
+    match source {
+        ConfigSource::Topic => "the topic".to_owned(),
+        ConfigSource::DynamicBroker => "set for this broker".to_owned(),
+        ConfigSource::DynamicDefaultBroker => "set for all brokers".to_owned(),
+        ConfigSource::StaticBroker => "the broker's start".to_owned(),
+        ConfigSource::Default => "default".to_owned(),
+        ConfigSource::Unlisted(number) => format!("source {number}"),
+    }
+}
+
+/// Sets settings.
+///
+/// # Errors
+/// What the broker answered.
+pub(super) fn set(args: SetArgs) -> anyhow::Result<Outcome> {
+    let edits = args.edits.into_iter().map(|(key, edit)| (KStr::from(key), edit)).collect();
+    block_on(async { alter(&args.broker, &args.whose, edits, mode(args.dry_run)).await })
+}
+
+/// Lets defaults hold again.
+///
+/// # Errors
+/// What the broker answered.
+pub(super) fn unset(args: UnsetArgs) -> anyhow::Result<Outcome> {
+    let edits = args.keys.into_iter().map(|key| (KStr::from(key), ConfigEdit::Unset)).collect();
+    block_on(async { alter(&args.broker, &args.whose, edits, mode(args.dry_run)).await })
+}
+
+fn mode(dry_run: bool) -> AlterMode {
+    match dry_run {
+        true => AlterMode::DryRun,
+        false => AlterMode::Change,
+    }
+}
+
+async fn alter(
+    broker: &BrokerArgs,
+    whose: &Whose,
+    edits: Vec<(KStr, ConfigEdit)>,
+    mode: AlterMode,
+) -> anyhow::Result<Outcome> {
+    let admin = whose.admin(broker).await?;
+    admin.alter_configs(whose.resource(), &edits, mode).await?;
+    let what = plural(edits.len() as u64, "setting", "settings");
+    output::line(&match mode {
+        AlterMode::Change => format!("{} {what} changed, in force now", edits.len()),
+        AlterMode::DryRun => format!("{} {what} could be changed", edits.len()),
+    })?;
+    Ok(Outcome::Done)
+}
