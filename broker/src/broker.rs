@@ -257,6 +257,7 @@ impl Broker {
         }
         control_plane.spawn(upkeep(Arc::clone(&node)));
         control_plane.spawn(groups::keep_time(Arc::clone(&node)));
+        control_plane.spawn(groups::seen::watch(Arc::clone(&node)));
         if !kafka_address.ip().is_loopback() {
             tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
         }

@@ -133,6 +133,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route::<handlers::describe_topic_partitions::DescribeTopicPartitions>(),
     route::<handlers::admin::compact_logs::CompactLogs>(),
     route::<handlers::admin::describe_storage::DescribeStorage>(),
+    route::<handlers::group::describe_lag::DescribeGroupLag>(),
 ];
 
 /// Answers one request.

@@ -16,6 +16,7 @@ mod held;
 mod load;
 mod offsets;
 mod record;
+pub(crate) mod seen;
 mod shard;
 mod topic_view;
 mod turn;
@@ -40,6 +41,7 @@ pub(crate) use classic::Join;
 pub(crate) use consumer::{Heartbeat as ConsumerHeartbeat, MigrationPolicy, Refusal, check_request};
 use coordinator::Coordinator;
 pub(crate) use coordinator::NotReady;
+use seen::Seen;
 pub(crate) use shard::{Commit, Fetch, ListFilter, Shard};
 use topic_view::{TopicFacts, TopicView};
 use turn::{Millis, Now};
@@ -57,6 +59,7 @@ pub(crate) struct Groups {
     /// Rung when something is due earlier than it was, or a log failed.
     alarm: Arc<Notify>,
     began: Instant,
+    seen: Seen,
 }
 
 /// The topics as they were when somebody looked last.
@@ -76,6 +79,7 @@ impl Groups {
             topics: ArcSwap::default(),
             alarm: Arc::default(),
             began: Instant::now(),
+            seen: Seen::default(),
         }
     }
 
@@ -153,6 +157,10 @@ impl Groups {
     fn now(&self, node: &Node) -> Now {
         let steady = Millis(i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX));
         Now { steady, wall_ms: node.clock.now_ms() }
+    }
+
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     fn alarm(&self) -> Arc<Notify> {

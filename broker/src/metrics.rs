@@ -1,5 +1,6 @@
 //! What Prometheus sees. Handles are resolved once; the request path only increments them.
 
+mod groups;
 mod storage;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::dispatch::ROUTES;
 use crate::metadata::topics::Topics;
 use crate::storage::directory::Directory;
 
+pub(crate) use groups::render_groups;
 use storage::StorageMetrics;
 
 /// Upper bounds of the latency buckets, in seconds.

@@ -9,6 +9,8 @@ mod config;
 mod consume;
 #[path = "cli/format.rs"]
 mod format;
+#[path = "cli/group.rs"]
+mod group;
 #[path = "cli/log_files.rs"]
 mod log_files;
 #[path = "cli/serve.rs"]

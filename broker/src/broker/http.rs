@@ -8,7 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use crate::groups::seen;
 use crate::metadata::topics::RecoverySummary;
+use crate::metrics::render_groups;
 use crate::node::Node;
 
 /// Serves until `node` stops.
@@ -34,9 +36,13 @@ async fn index() -> &'static str {
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    // While groups are still being read, there is nothing to tell of them.
+    let groups = seen::survey(&node).await.unwrap_or_default();
+    let rebalances = node.groups.seen().rebalances();
     // Some of it is read off the disk, which may hang; what is asked here beside it must not.
     let control = node.control.clone();
-    let rendering = control.spawn_blocking(move || node.metrics.render(&node.topics));
+    let rendering = control
+        .spawn_blocking(move || node.metrics.render(&node.topics) + &render_groups(&groups, &rebalances));
     let text = rendering.await.expect("rendering does not panic");
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -210,6 +210,11 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
+    /// How many members it has.
+    pub(crate) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Kafka's word for its state.
     pub(crate) fn state(&self) -> &'static str {
         if self.members.is_empty() {

@@ -244,6 +244,7 @@ impl Warm {
         self.held.hold(replies.filter_map(|(ticket, reply)| Some((waiting.remove(&ticket)?, reply))));
         for note in fx.notes {
             note.tell();
+            node.groups.seen().note(&note, now);
         }
     }
 

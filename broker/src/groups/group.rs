@@ -163,6 +163,14 @@ impl Group {
         }
     }
 
+    /// How many members it has.
+    pub(super) fn member_count(&self) -> usize {
+        match self {
+            Self::Classic(group) => group.member_count(),
+            Self::Consumer(group) => group.member_count(),
+        }
+    }
+
     /// Kafka's word for its state.
     pub(super) fn state(&self) -> &'static str {
         match self {

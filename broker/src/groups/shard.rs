@@ -17,6 +17,7 @@ use super::turn::{Millis, Note, Removal, Turn};
 mod administered;
 mod committed;
 mod expiring;
+mod sighted;
 
 pub(crate) use administered::ListFilter;
 pub(crate) use committed::{Commit, Fetch};

@@ -15,6 +15,7 @@ use millstream_protocol::messages::{
 
 use super::cause::Cause;
 use super::record::GroupRecord;
+use super::seen::Sighting;
 use super::topic_view::TopicView;
 use crate::settings::GroupSettings;
 
@@ -165,6 +166,7 @@ replies! {
     OffsetFetch(OffsetFetchResponseGroup),
     OffsetDelete(OffsetDeleteResponse),
     Listed(Vec<ListedGroup>),
+    Sighted(Vec<Sighting>),
     Deleted(DeletableGroupResult),
     Join(JoinGroupResponse),
     Sync(SyncGroupResponse),

@@ -4,6 +4,7 @@ pub(crate) mod consumer_group_describe;
 pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod describe_lag;
 pub(crate) mod find_coordinator;
 pub(crate) mod heartbeat;
 pub(crate) mod join;

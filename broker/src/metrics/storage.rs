@@ -226,7 +226,7 @@ pub(super) fn render_flushes(directories: &[Arc<Directory>]) -> String {
 }
 
 /// A label's value as the format wants it.
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

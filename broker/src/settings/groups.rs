@@ -18,6 +18,8 @@ pub(crate) struct GroupSettings {
     pub(crate) offset_metadata_max: usize,
     /// How long offsets are kept that nobody uses; `None`: for ever.
     pub(crate) offsets_retention: Option<Duration>,
+    /// How long a group with members may commit nothing while more and more records wait, before it is stuck.
+    pub(crate) stuck_after: Duration,
     /// How often it is looked for what has expired.
     pub(crate) clean_up_each: Duration,
     /// How long the first members of a classic group wait for others.
@@ -75,6 +77,7 @@ impl GroupSettings {
             offsets_retention: u64::try_from(number(written, "offsets.retention.minutes"))
                 .ok()
                 .map(|minutes| Duration::from_secs(minutes.saturating_mul(60))),
+            stuck_after: Duration::from_millis(size(written, "group.stuck.after.ms") as u64),
             clean_up_each: Duration::from_millis(size(written, "offsets.retention.check.interval.ms") as u64),
             initial_rebalance_delay: millis(written, "group.initial.rebalance.delay.ms"),
             members_max: size(written, "group.max.size"),

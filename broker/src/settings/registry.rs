@@ -125,6 +125,12 @@ pub static REGISTRY: &[Knob] = &[
         "6000",
         "The shortest session timeout that a member of a classic group may ask for.",
     ),
+    live(
+        "group.stuck.after.ms",
+        Kind::Long { min: 1, max: i32::MAX as i64 },
+        "300000",
+        "A group counts as stuck in a partition when it has members, has committed nothing there for so long while records waited, and more wait now than at the beginning of that time.",
+    ),
     broker(
         "http.listener",
         Kind::Address,

@@ -29,7 +29,7 @@ fn every_advertised_version_is_answered_in_its_own_form() {
         keys,
         [
             0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 42, 43, 44,
-            45, 46, 47, 55, 57, 60, 61, 68, 69, 74, 75, 16384, 16385
+            45, 46, 47, 55, 57, 60, 61, 68, 69, 74, 75, 16384, 16385, 16386
         ]
     );
     try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
@@ -83,6 +83,7 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &DescribeLogDirsRequest::default());
     try_all(&mut client, &served, &CompactLogsRequest::default());
     try_all(&mut client, &served, &DescribeStorageRequest::default());
+    try_all(&mut client, &served, &DescribeGroupLagRequest::default());
 }
 
 #[test]

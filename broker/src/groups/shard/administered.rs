@@ -9,7 +9,7 @@ use crate::groups::group::{Group, GroupKind};
 use crate::groups::turn::{Ticket, Turn};
 
 /// The state of what has no members.
-const EMPTY: &str = "Empty";
+pub(super) const EMPTY: &str = "Empty";
 
 /// Which groups to list: all if a list is empty. Case does not matter.
 #[derive(Clone, Debug, Default)]
