@@ -17,7 +17,6 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "group.consumer.heartbeat.interval.ms": "500",
-    "group.consumer.min.heartbeat.interval.ms": "500",
 }
 CLASSES = {
     "new": ["GroupCases:classic", "GroupCases:consumer", "ClassicCases", "AdminCases", "NewCases"],

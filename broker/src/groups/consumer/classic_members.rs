@@ -20,7 +20,7 @@ use super::ConsumerGroup;
 use super::embedded::{self, Subscription};
 use super::fencing::Left;
 use super::heartbeat::{Comer, sorted};
-use super::member::{Member, MemberState};
+use super::member::{Member, MemberState, no_wish};
 use crate::groups::cause::{Cause, Why};
 use crate::groups::classic::Join;
 use crate::groups::turn::{Ticket, Turn};
@@ -145,7 +145,7 @@ impl ConsumerGroup {
             Comer::Known => self.members.get(id.as_str()),
             Comer::Replaces(old) => self.members.get(old.as_str()),
         };
-        let before = before.map(|member| member.wish.clone()).unwrap_or_default();
+        let before = before.map_or_else(no_wish, |member| member.wish.clone());
         let protocols = request.protocols.iter().map(|protocol| ClassicProtocol {
             name: protocol.name.detach(),
             metadata: bytes::Bytes::copy_from_slice(&protocol.metadata),

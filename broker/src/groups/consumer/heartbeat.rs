@@ -10,7 +10,7 @@ use millstream_protocol::messages::{
 use millstream_protocol::{ErrorCode, KStr};
 
 use super::change::Change;
-use super::member::{AWAY, LEAVES, Member, MemberState, Standing, regex_of};
+use super::member::{AWAY, LEAVES, Member, MemberState, Standing, no_wish, regex_of};
 use super::partitions::{Held, Partitions};
 use super::reconcile::Step;
 use super::subscription::{self, Resolved};
@@ -203,10 +203,7 @@ impl ConsumerGroup {
         request: &ConsumerGroupHeartbeatRequest,
     ) -> ConsumerGroupMemberMetadataValue {
         let before = self.member_before(comer, &request.member_id).map(|member| member.wish.clone());
-        let before = before.unwrap_or_else(|| ConsumerGroupMemberMetadataValue {
-            rebalance_timeout_ms: -1,
-            ..Default::default()
-        });
+        let before = before.unwrap_or_else(no_wish);
         let names = request.subscribed_topic_names.as_ref().map(|names| sorted(names));
         let timeout = Some(request.rebalance_timeout_ms).filter(|timeout| *timeout != -1);
         let detached = |text: &Option<KStr>| text.as_ref().map(KStr::detach);

@@ -169,6 +169,18 @@ impl Member {
     }
 }
 
+/// Somebody of whom nothing is known. Not the type's default, whose texts are empty instead of absent.
+pub(super) fn no_wish() -> ConsumerGroupMemberMetadataValue {
+    ConsumerGroupMemberMetadataValue {
+        instance_id: None,
+        rack_id: None,
+        subscribed_topic_regex: None,
+        rebalance_timeout_ms: -1,
+        server_assignor: None,
+        ..Default::default()
+    }
+}
+
 /// The regular expression that somebody wants; an empty one is none.
 pub(super) fn regex_of(wish: &ConsumerGroupMemberMetadataValue) -> Option<&KStr> {
     wish.subscribed_topic_regex.as_ref().filter(|regex| !regex.is_empty())

@@ -11,6 +11,9 @@ fn the_first_member_gets_everything_at_once() {
     let response = bed.heartbeat(one.full());
     one.hear(&response);
     assert_eq!((one.epoch, one.owned.len()), (1, 3));
+    let described = &bed.describe().members[0];
+    let absent = (&described.instance_id, &described.rack_id, &described.subscribed_topic_regex);
+    assert_eq!(absent, (&None, &None, &None), "what was not said is absent, not empty");
     assert_eq!(response.heartbeat_interval_ms, 300, "while it changes members come often");
     bed.pass(Duration::from_secs(4));
     let quiet = bed.heartbeat(one.short());
