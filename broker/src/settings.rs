@@ -104,6 +104,9 @@ impl Knob {
 
     /// Checks a value that was written under one of the knob's names.
     fn check_as(&self, name: &'static str, written: &str) -> Result<(), SettingError> {
+        if written.len() > VALUE_BYTES_MAX {
+            return Err(SettingError::TooLong { name, bytes: written.len() });
+        }
         let value = written.to_owned();
         match self.kind {
             Kind::Boolean if written.parse::<bool>().is_ok() => Ok(()),
@@ -124,6 +127,12 @@ impl Knob {
         }
     }
 }
+
+/// The longest value that is looked at: what is kept is bounded, and so is what a refusal repeats.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// The longest name that is compared with those that there are.
+const NAME_BYTES_MAX: usize = 256;
 
 /// The words of a list, as Kafka reads it: blanks around the commas do not count.
 fn words(written: &str) -> impl Iterator<Item = &str> {
@@ -216,6 +225,14 @@ pub enum SettingError {
     BrokerOnly {
         /// What was written.
         name: &'static str,
+    },
+    /// Longer than any value has to be.
+    #[error("the value of '{name}' is {bytes} bytes long; {VALUE_BYTES_MAX} are allowed")]
+    TooLong {
+        /// The knob.
+        name: &'static str,
+        /// Its length.
+        bytes: usize,
     },
     /// Neither `true` nor `false`.
     #[error("'{name}' is '{value}'; it is either true or false")]
@@ -435,6 +452,10 @@ fn flag(written: &Written, name: &'static str) -> bool {
 }
 
 fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> SettingError {
+    if name.len() > NAME_BYTES_MAX {
+        let name = format!("{}...", name.chars().take(NAME_BYTES_MAX).collect::<String>());
+        return SettingError::Unknown { name, suggestion: None };
+    }
     let not_served = registry::NOT_SERVED.iter().find(|(names, _)| names.contains(&name));
     if let Some((_, reason)) = not_served {
         return SettingError::NotServed { name: name.to_owned(), reason };

@@ -307,3 +307,42 @@ fn the_mark_of_a_full_disk_is_moved_while_the_broker_runs() {
     until("9000000000000000000", ErrorCode::KafkaStorageError);
     until("0", ErrorCode::None);
 }
+
+#[test]
+fn what_was_set_while_it_ran_never_keeps_a_broker_from_starting() {
+    let mut bed = Bed::new();
+    set(&mut bed.client(), BROKER, "", "message.max.bytes", "2000000");
+    bed.stop();
+    let smaller = bed.builder().set("socket.request.max.bytes", "1500000").start().unwrap();
+    let mut client = Client::connect(smaller.kafka_address());
+    assert_eq!(told(&mut client, BROKER, "1", "message.max.bytes").0, "1048588", "it is left out");
+    drop(smaller);
+    bed.start();
+    assert_eq!(
+        told(&mut bed.client(), BROKER, "1", "message.max.bytes").0,
+        "2000000",
+        "it was not forgotten"
+    );
+}
+
+#[test]
+fn names_and_values_of_any_length_are_refused_in_every_version() {
+    let bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    let long = "0".repeat(30_000) + "5";
+    for version in 0..=1 {
+        for (name, value) in [("flush.ms", long.as_str()), (long.as_str(), "5"), ("flush.ms", "-5")] {
+            let resources = vec![resource(TOPIC, "t", &[(name, SET, Some(value))])];
+            let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+            let told = client.call(version, &request).responses.remove(0);
+            assert_eq!(code(told.error_code), ErrorCode::InvalidConfig);
+            assert!(told.error_message.unwrap().len() < 500);
+        }
+        for name in [long.as_str(), "a/b"] {
+            let resources = vec![resource(TOPIC, name, &[])];
+            let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+            let told = client.call(version, &request).responses.remove(0);
+            assert_eq!(code(told.error_code), ErrorCode::InvalidTopicException);
+        }
+    }
+}

@@ -317,7 +317,7 @@ impl Log {
     }
 
     /// When an append that asks for this is answered here.
-    fn acks(&self, asked: Acks) -> Acks {
+    pub(super) fn acks(&self, asked: Acks) -> Acks {
         match self.config().durability {
             DurabilityMode::Fsync => asked,
             DurabilityMode::Written => Acks::Written,

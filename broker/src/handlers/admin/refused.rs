@@ -6,6 +6,9 @@ use crate::handlers::wire_errors::code_for_topic;
 use crate::metadata::topics::TopicError;
 use crate::settings::SettingError;
 
+/// Messages repeat what was asked for, and old versions of replies have no room for everything.
+const MESSAGE_BYTES_MAX: usize = 8192;
+
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) code: ErrorCode,
@@ -14,7 +17,9 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        Self { code, message }
     }
 
     /// Code and message of an outcome as replies carry them.

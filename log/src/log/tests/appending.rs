@@ -312,3 +312,19 @@ fn many_appenders_share_turns_and_lose_nothing() {
     assert_eq!(bases, (0..1600).collect::<Vec<_>>());
     assert_eq!(consume(&log, 0).len(), 1600);
 }
+
+#[test]
+fn a_segment_ends_where_the_size_that_was_set_last_says() {
+    let log = Rig::new(LogConfig::default()).open();
+    let value = [b'x'; 600];
+    for _ in 0..4 {
+        append(&log, &[&value], Acks::Durable).unwrap();
+    }
+    assert_eq!(log.segment_count(), 1);
+    log.reconfigure(LogConfig { segment_bytes: 1000, ..LogConfig::default() });
+    append(&log, &[&value], Acks::Durable).unwrap();
+    append(&log, &[&value], Acks::Durable).unwrap();
+    assert_eq!(log.segment_count(), 3);
+    let refused = append(&log, &[&[b'x'; 2000]], Acks::Durable);
+    assert!(matches!(refused, Err(AppendError::LargerThanSegment { segment_bytes: 1000, .. })));
+}

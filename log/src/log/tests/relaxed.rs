@@ -114,3 +114,37 @@ fn where_written_is_enough_an_append_makes_no_sync() {
     let stats = log.flusher.stats();
     assert_eq!((stats.flushes, stats.batches), (1, 11));
 }
+
+/// A log whose records nobody waits for, with one that is not on the disk.
+fn with_unflushed(config: LogConfig) -> (Rig, Arc<Log>) {
+    let mut rig = Rig::new(config);
+    rig.has_intervals = true;
+    let log = rig.open();
+    append(&log, &[b"a"], Acks::Written).unwrap();
+    (rig, log)
+}
+
+#[test]
+fn an_interval_that_is_set_later_holds_for_what_was_written_before() {
+    for before in [None, Some(Duration::from_hours(1))] {
+        let (rig, log) = with_unflushed(LogConfig { flush_interval: before, ..LogConfig::default() });
+        log.reconfigure(LogConfig { flush_interval: Some(INTERVAL), ..LogConfig::default() });
+        rig.clock.advance(INTERVAL + Duration::from_millis(1));
+        log.flusher.run_due();
+        rig.disk.power_cut(PowerCut::LosesUnsynced);
+        assert_eq!(values(&consume(&rig.open(), 0)), ["a"], "{before:?}");
+    }
+}
+
+#[test]
+fn an_append_waits_for_what_was_set_last() {
+    let written = LogConfig { durability: DurabilityMode::Written, ..LogConfig::default() };
+    let (_rig, log) = with_unflushed(written.clone());
+    append(&log, &[b"b"], Acks::Durable).unwrap();
+    let before = log.durable_point();
+    log.reconfigure(LogConfig::default());
+    assert_eq!(log.acks(Acks::Durable), Acks::Durable);
+    log.reconfigure(written);
+    assert_eq!(log.acks(Acks::Durable), Acks::Written);
+    assert_eq!(log.durable_point(), before, "nobody waited for the disk");
+}
