@@ -38,7 +38,9 @@ pub(super) fn measure(stage: &Stage) -> Result<Vec<Verdict>> {
     let bystander = Bystander::default();
     let (mut verdicts, alone, beside) = thread::scope(|scope| {
         let watching = scope.spawn(|| bystander.watch(broker.address));
-        pause(stage.window.min(Duration::from_secs(3)));
+        // It joins first, which takes the initial delay of a group.
+        await_until(|| bystander.count() > 0)?;
+        pause(stage.window);
         let alone = bystander.take();
         let classic = settled(&|| classic_group(broker.address));
         let modern = settled(&|| modern_group(broker.address));
@@ -98,6 +100,11 @@ impl Bystander {
             pause(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    fn count(&self) -> u64 {
+        let held = self.latencies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        held.percentiles().map_or(0, |told| told.count)
     }
 
     fn take(&self) -> Latencies {

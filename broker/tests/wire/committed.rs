@@ -306,6 +306,7 @@ fn single_offsets_can_be_deleted() {
     let reply = client.call(0, &delete("g", "missing"));
     assert_eq!(reply.topics[0].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
     assert_eq!(client.call(0, &delete("nobody", "t")).error_code, ErrorCode::GroupIdNotFound.code());
+    assert_eq!(client.call(0, &delete("", "t")).error_code, ErrorCode::InvalidGroupId.code());
 }
 
 #[test]

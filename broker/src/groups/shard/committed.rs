@@ -189,6 +189,8 @@ impl Shard {
     ) {
         let id = request.group_id;
         let checked = match self.entries.get(id.as_str()) {
+            // Kafka lets such a group commit, and be deleted as a whole.
+            _ if id.is_empty() => Err(ErrorCode::InvalidGroupId),
             Some(entry) => entry.group.as_ref().map_or(Ok(()), Group::check_offset_delete),
             None => Err(ErrorCode::GroupIdNotFound),
         };
