@@ -40,9 +40,6 @@ mod serving;
 mod subscription;
 mod syncing;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use self::converting::Seat;
 pub(crate) use self::joining::Join;
 pub(crate) use self::member::{Member, Protocol, Timeouts};
@@ -267,3 +264,6 @@ impl ClassicGroup {
         self.since_ms = now.wall_ms;
     }
 }
+
+#[cfg(test)]
+mod tests;
