@@ -14,7 +14,6 @@ mod groups;
 mod latency;
 mod meter;
 mod options;
-mod page_cache;
 mod peer;
 mod report;
 mod runner;

@@ -3,6 +3,8 @@
 mod http;
 mod listener;
 mod opening;
+#[cfg(feature = "sim")]
+mod sim;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ use crate::storage::maintenance::Maintenance;
 
 use listener::{Listener, SLOTS};
 use opening::Opened;
+#[cfg(feature = "sim")]
+pub use sim::{SimBroker, SimOptions};
 
 /// How long a stopping broker waits for the answers to requests that it has read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -29,16 +29,14 @@ mod meta_store;
 mod metadata;
 mod node;
 pub mod settings;
-#[cfg(feature = "sim")]
-mod sim;
 mod storage;
 
 mod metrics;
 
 pub use broker::{Broker, BrokerBuilder, StartError};
+#[cfg(feature = "sim")]
+pub use broker::{SimBroker, SimOptions};
 pub use meta_store::MetaError;
 pub use metadata::topics::RecoverySummary;
 pub use settings::SettingError;
-#[cfg(feature = "sim")]
-pub use sim::{SimBroker, SimOptions};
 pub use storage::data_dir::DataDirError;
