@@ -230,7 +230,9 @@ impl MessageSource<'_> {
                 let guard = condition(held, self.flexible(around))
                     .map(|when| format!(" if {when}"))
                     .unwrap_or_default();
-                _ = writeln!(text, "{tag}{guard} => {{ {} = {}; }}", ident(field), read(field));
+                // In a tag null is 0, not -1; what is there has a 1 before it in either place.
+                let read = read(field).replace("nullable_struct", "nullable_tagged_struct");
+                _ = writeln!(text, "{tag}{guard} => {{ {} = {read}; }}", ident(field));
             }
             text.push_str("_ => return Ok(false), } Ok(true) })?;\n");
         }

@@ -59,8 +59,8 @@ impl Message for ConsumerGroupMemberMetadataValue {
         reader.tags(form, |tag, reader| {
             match tag {
                 0 => {
-                    classic_member_metadata =
-                        reader.nullable_struct(|reader| ClassicMemberMetadata::decode(reader, version))?;
+                    classic_member_metadata = reader
+                        .nullable_tagged_struct(|reader| ClassicMemberMetadata::decode(reader, version))?;
                 }
                 _ => return Ok(false),
             }

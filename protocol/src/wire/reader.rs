@@ -207,6 +207,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A structure in a tag that may be null: 0 for null comes before it, or 1.
+    pub fn nullable_tagged_struct<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        match self.unsigned_varint()? {
+            0 => Ok(None),
+            1.. => decode(self).map(Some),
+        }
+    }
+
     /// The tagged fields at the end of a structure. `known` reads the tags it knows and says whether it
     /// did; others are skipped.
     pub fn tags(
