@@ -7,6 +7,7 @@ mod wire {
     mod classic;
     mod committed;
     mod configs;
+    mod consumer;
     mod deletion;
     mod fetch;
     mod hostile;

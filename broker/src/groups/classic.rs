@@ -52,7 +52,7 @@ const CONSUMER: &str = "consumer";
 
 /// A group whose record would be larger is not stored: Kafka's limit for `__consumer_offsets`, less what a batch has
 /// around its records.
-const RECORD_BYTES_MAX: usize = (1 << 20) - 1024;
+pub(super) const RECORD_BYTES_MAX: usize = (1 << 20) - 1024;
 
 /// A classic group.
 #[derive(Debug)]

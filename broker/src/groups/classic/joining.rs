@@ -74,7 +74,7 @@ impl Join {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(in crate::groups) fn bytes(&self) -> usize {
         self.request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
     }
 }

@@ -22,7 +22,7 @@ use super::fencing::Left;
 use super::heartbeat::{Comer, sorted};
 use super::member::{Member, MemberState, no_wish};
 use crate::groups::cause::{Cause, Why};
-use crate::groups::classic::Join;
+use crate::groups::classic::{Join, RECORD_BYTES_MAX};
 use crate::groups::turn::{Ticket, Turn};
 
 /// The protocol type of consumers.
@@ -114,6 +114,9 @@ impl ConsumerGroup {
         }
         if is_unnamed && request.group_instance_id.is_none() && join.version >= NEEDS_ID_FIRST {
             return Err(ErrorCode::MemberIdRequired);
+        }
+        if join.bytes() > RECORD_BYTES_MAX {
+            return Err(ErrorCode::InvalidRequest);
         }
         let first = request.protocols.first().ok_or(ErrorCode::InconsistentGroupProtocol)?;
         let subscription =

@@ -17,10 +17,16 @@ use super::subscription::{self, Resolved};
 use super::{ConsumerGroup, Refusal};
 use crate::groups::assignor::Assignor;
 use crate::groups::cause::{Caller, Why};
+use crate::groups::classic::RECORD_BYTES_MAX;
 use crate::groups::turn::{Millis, Ticket, Turn};
 
 /// From this version on a member makes its own id (KIP-1082).
 const MEMBER_MAKES_ID: i16 = 1;
+
+/// The longest text of a record's key.
+const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+/// What a name takes in a record besides its bytes.
+const NAME_OVERHEAD: usize = 3;
 
 /// How often members come while a group changes, if they do not come more often anyway. One that has nothing to do
 /// for five seconds would hold up everybody who waits for its partitions.
@@ -72,6 +78,7 @@ pub(crate) fn check_request(
     } else if epoch < AWAY {
         return invalid("MemberEpoch is invalid; it must be -2 or more.");
     }
+    check_sizes(request)?;
     if let Some(asked) = &request.server_assignor
         && !assignors.iter().any(|assignor| assignor.name() == &**asked)
     {
@@ -79,6 +86,26 @@ pub(crate) fn check_request(
         let message =
             format!("ServerAssignor {asked:?} is not supported; supported are {}.", names.join(", "));
         return Err(Refusal::new(ErrorCode::UnsupportedAssignor, message));
+    }
+    Ok(())
+}
+
+/// What cannot be stored cannot be served: a record's key names ids and expressions of 32767 bytes, and a record has
+/// its bounds as well.
+fn check_sizes(request: &ConsumerGroupHeartbeatRequest) -> Result<(), Refusal> {
+    let texts =
+        [&request.instance_id, &request.rack_id, &request.server_assignor, &request.subscribed_topic_regex];
+    let texts = texts.into_iter().flatten().chain([&request.member_id]);
+    if let Some(long) = texts.map(|text| text.len()).find(|bytes| *bytes > TEXT_BYTES_MAX) {
+        let message =
+            format!("an id or expression of {long} bytes cannot be stored; {TEXT_BYTES_MAX} is the most");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    let names = request.subscribed_topic_names.iter().flatten();
+    let bytes: usize = names.map(|name| name.len() + NAME_OVERHEAD).sum();
+    if bytes > RECORD_BYTES_MAX - 5 * TEXT_BYTES_MAX {
+        let message = format!("{bytes} bytes of topic names cannot be stored; use a regular expression");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
     Ok(())
 }

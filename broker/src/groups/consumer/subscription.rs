@@ -11,7 +11,7 @@ use crate::groups::topic_view::{self, TopicView};
 use crate::metadata::topic_name::CONSUMER_OFFSETS;
 
 /// Memory that one compiled expression may take. Expressions that name topics need a hundredth of it.
-const COMPILED_MAX: usize = 1 << 20;
+const COMPILED_MAX: usize = 1 << 18;
 /// How deep groups of an expression may nest.
 const NESTING_MAX: u32 = 100;
 

@@ -22,6 +22,7 @@ mod commits;
 mod following;
 mod joining;
 mod migrating;
+mod records;
 mod simulation;
 mod topics;
 

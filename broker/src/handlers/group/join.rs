@@ -12,6 +12,9 @@ use millstream_protocol::{ErrorCode, KStr};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::groups::{Caller, Join};
 
+/// The longest text of a record's key.
+const NAME_BYTES_MAX: usize = i16::MAX as usize;
+
 pub(crate) struct JoinGroup;
 
 impl Handler for JoinGroup {
@@ -40,6 +43,11 @@ impl Handler for JoinGroup {
 fn refusal(call: &Call, request: &JoinGroupRequest) -> Option<ErrorCode> {
     if request.group_id.is_empty() {
         return Some(ErrorCode::InvalidGroupId);
+    }
+    // No record can name what is longer, and a group that cannot be stored cannot be served.
+    let names = [Some(&request.member_id), Some(&request.protocol_type), request.group_instance_id.as_ref()];
+    if names.into_iter().flatten().any(|name| name.len() > NAME_BYTES_MAX) {
+        return Some(ErrorCode::InvalidRequest);
     }
     let allowed = call.node.settings().groups.session_ms.clone();
     (!allowed.contains(&request.session_timeout_ms)).then_some(ErrorCode::InvalidSessionTimeout)

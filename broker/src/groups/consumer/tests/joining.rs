@@ -141,7 +141,11 @@ fn requests_that_make_no_sense_are_refused_with_the_reason() {
         check_request(&request, version, &[Assignor::Uniform]).unwrap_err().code
     };
     assert_eq!(check_request(&good, 1, &[Assignor::Uniform]), Ok(()));
-    let bad: [ConsumerGroupHeartbeatRequest; 9] = [
+    let long = || KStr::from("x".repeat(40_000));
+    let bad: [ConsumerGroupHeartbeatRequest; 12] = [
+        ConsumerGroupHeartbeatRequest { member_id: long(), ..good.clone() },
+        ConsumerGroupHeartbeatRequest { subscribed_topic_regex: Some(long()), ..good.clone() },
+        ConsumerGroupHeartbeatRequest { subscribed_topic_names: Some(vec![long(); 30]), ..good.clone() },
         ConsumerGroupHeartbeatRequest { group_id: "".into(), ..good.clone() },
         ConsumerGroupHeartbeatRequest { member_id: "".into(), ..good.clone() },
         ConsumerGroupHeartbeatRequest { instance_id: Some("".into()), ..good.clone() },
@@ -153,7 +157,7 @@ fn requests_that_make_no_sense_are_refused_with_the_reason() {
         ConsumerGroupHeartbeatRequest { member_epoch: -3, ..good.clone() },
     ];
     for request in bad {
-        assert_eq!(refused(request.clone(), 1), ErrorCode::InvalidRequest, "{request:?}");
+        assert_eq!(refused(request.clone(), 1), ErrorCode::InvalidRequest);
     }
     let unnamed = ConsumerGroupHeartbeatRequest { member_id: "".into(), ..good.clone() };
     assert_eq!(check_request(&unnamed, 0, &[Assignor::Uniform]), Ok(()), "version 0 is given an id");
