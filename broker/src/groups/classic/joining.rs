@@ -169,10 +169,10 @@ impl ClassicGroup {
         if let Some(instance) = join.instance() {
             match self.members.holder(instance).cloned() {
                 Some(holder) => self.replace_static(join, (&holder, id), turn),
-                None => self.add(join, id, turn),
+                None => self.add(join, &id, turn),
             }
         } else if !join.needs_known_id() {
-            self.add(join, id, turn);
+            self.add(join, &id, turn);
         } else if self.pending.len() >= PENDING_MAX {
             turn.fx.reply(join.ticket, refused(KStr::default(), ErrorCode::GroupMaxSizeReached));
         } else {
@@ -184,7 +184,7 @@ impl ClassicGroup {
     fn join_again(&mut self, join: &Join, turn: &mut Turn<'_>) {
         let id = join.request.member_id.detach();
         if join.instance().is_none() && self.pending.contains_key(&id) {
-            return self.add(join, id, turn);
+            return self.add(join, &id, turn);
         }
         if let Err(code) = self.know(&id, join.instance(), turn) {
             return turn.fx.reply(join.ticket, refused(id, code));
@@ -201,7 +201,7 @@ impl ClassicGroup {
             Phase::Completing(_) | Phase::Stable(_) => Why::MetadataChanged,
             Phase::Empty => return turn.fx.reply(join.ticket, refused(id, ErrorCode::UnknownMemberId)),
         };
-        self.members.update(&id, protocols, join.timeouts(), join.caller.clone());
+        self.members.update(&id, &protocols, join.timeouts(), join.caller.clone());
         self.park(&id, Parked::Join(join.ticket), turn);
         self.rebalance_or_complete(join.cause(why, &id), turn);
     }
@@ -214,14 +214,14 @@ impl ClassicGroup {
         self.refresh_session(turn.now, member);
     }
 
-    fn add(&mut self, join: &Join, id: KStr, turn: &mut Turn<'_>) {
+    fn add(&mut self, join: &Join, id: &KStr, turn: &mut Turn<'_>) {
         if self.members.is_empty() {
             self.protocol_type = join.request.protocol_type.detach();
         }
         if self.leader.is_none() {
             self.leader = Some(id.clone());
         }
-        self.pending.remove(&id);
+        self.pending.remove(id);
         self.members.insert(Member {
             id: id.clone(),
             instance_id: join.request.group_instance_id.as_ref().map(KStr::detach),
@@ -236,7 +236,7 @@ impl ClassicGroup {
         if let Phase::Preparing(super::Preparing { initial: Some(initial), .. }) = &mut self.phase {
             initial.is_growing = true;
         }
-        self.rebalance_or_complete(join.cause(Why::MemberJoined, &id), turn);
+        self.rebalance_or_complete(join.cause(Why::MemberJoined, id), turn);
     }
 
     /// A static member came back without its id: it takes the place of the one that it was.

@@ -119,13 +119,13 @@ impl Members {
     }
 
     /// What a member says about itself when it joins again.
-    pub(super) fn update(&mut self, id: &str, protocols: Vec<Protocol>, timeouts: Timeouts, caller: Caller) {
+    pub(super) fn update(&mut self, id: &str, protocols: &[Protocol], timeouts: Timeouts, caller: Caller) {
         let Some(member) = self.by_id.get_mut(id) else { return };
         member.timeouts = timeouts;
         member.caller = caller;
-        let before = std::mem::replace(&mut member.protocols, protocols.clone());
+        let before = std::mem::replace(&mut member.protocols, protocols.to_vec());
         self.uncount(&before);
-        self.count(&protocols);
+        self.count(protocols);
     }
 
     /// Parks a request, or none, and gives back what was parked before.

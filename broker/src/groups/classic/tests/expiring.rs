@@ -92,7 +92,7 @@ fn a_group_of_static_members_waits_without_spinning() {
         group.begin(cause, turn);
     });
     let mut wakes = 0;
-    while bed.group.members.len() > 0 {
+    while !bed.group.members.is_empty() {
         bed.now.steady = bed.group.next_deadline().unwrap().max(bed.now.steady);
         bed.turn(|group, turn, _| group.expire(turn));
         wakes += 1;
