@@ -160,7 +160,7 @@ fn disturb_classic(address: SocketAddr, seen: &[AtomicU64]) -> Result<Vec<f64>> 
     })?;
     pause(2 * EACH);
     let mut seconds = Vec::new();
-    let mut guests = Vec::new();
+    let mut guests: Vec<(Connection, Vec<Member>)> = Vec::new();
     for _ in 0..TIMES {
         let mut connection = Connection::open(address)?;
         let began = Instant::now();
@@ -180,7 +180,7 @@ fn disturb_classic(address: SocketAddr, seen: &[AtomicU64]) -> Result<Vec<f64>> 
     Ok(seconds)
 }
 
-fn rejoin(connection: &mut Connection, members: &mut Vec<Member>) -> Result<()> {
+fn rejoin(connection: &mut Connection, members: &mut [Member]) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         if member::heartbeat(connection, members)? {
