@@ -34,9 +34,9 @@ pub(super) fn slot(crowd: &Crowd, seed: u64) -> Result<()> {
         let life =
             Life { crowd, ends: Instant::now() + Duration::from_millis(chance.random_range(300..1700)) };
         let mut wire = Wire::connect(crowd.address)?;
-        // An error here is a connection that this member cut itself by dying while it waited.
+        // Silence is a death while waiting: the member's time was over before the answer came.
         let last = life.live(&mut wire);
-        if life.is_over() {
+        if life.is_over() || last.as_ref().is_err_and(is_silence) {
             crowd.died.fetch_add(1, Ordering::Relaxed);
             if let (Ok(Some(joined)), true) = (&last, chance.random_bool(0.6)) {
                 wire.leave(&joined.me)?;
@@ -130,6 +130,10 @@ impl Life<'_> {
             *known = (*known).max(*offset);
         }
     }
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn ended(code: ErrorCode) -> Ended {
