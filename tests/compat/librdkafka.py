@@ -19,8 +19,7 @@ from tools import LIBRDKAFKA
 
 LIMIT_S = 180
 # A line that fails is run once more, with librdkafka telling what it does, and both tries are printed: a pass at the second
-# try is a finding, not a success. Seen twice (0011 test_partitioner, 0017): a client that was just made moved nothing until
-# its time was up; the cause is not known, and 360 repeats of 0011 under load did not show it.
+# try is a finding, not a success.
 DEBUG = "broker,protocol,metadata,topic"
 # How the broker is set up: librdkafka's word for it, and our settings.
 SCENARIOS = {
@@ -44,7 +43,9 @@ def shipped():
 
 def run(entry, address, output, limit):
     """Runs one line of the list; answers (verdict, seconds), and leaves in the file what was printed."""
-    configuration = output.with_name("test.conf")
+    # A file of its own: one that all share is empty for a moment whenever the next test writes it, and a client that reads it
+    # then knows no broker and moves nothing until its time is up.
+    configuration = output.with_suffix(".conf")
     configuration.write_text(CONFIGURATION.format(address))
     environment = {key: value for key, value in os.environ.items() if key != "CI"} | entry.environment
     environment |= {
