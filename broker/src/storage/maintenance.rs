@@ -14,11 +14,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 
 pub(crate) use cleaner::{Cleaner, Paces};
 pub(crate) use keeper::Keeper;
 
 use crate::node::Node;
+
+/// Whether a thread gives way to those that answer requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    InTime,
+    WhenIdle,
+}
+
+/// Of a thread, on Linux (`nice`).
+const LOWEST_PRIORITY: i32 = 19;
 
 /// Tells the threads to end.
 #[derive(Debug, Default)]
@@ -54,10 +66,10 @@ impl Maintenance {
         let (mut paces, mut threads) = (Vec::new(), Vec::new());
         for directory in node.topics.directories() {
             let mut keeper = Keeper::new(Arc::clone(node), Arc::clone(directory));
-            threads.push(run("millstream-keep", &stop, move |now| keeper.step(now))?);
+            threads.push(run("millstream-keep", &stop, Urgency::InTime, move |now| keeper.step(now))?);
             let mut cleaner = Cleaner::new(Arc::clone(node), Arc::clone(directory));
             paces.push(cleaner.paces());
-            threads.push(run("millstream-clean", &stop, move |now| cleaner.step(now))?);
+            threads.push(run("millstream-clean", &stop, Urgency::WhenIdle, move |now| cleaner.step(now))?);
         }
         Ok(Self { stop, paces, threads })
     }
@@ -81,10 +93,15 @@ impl Maintenance {
 fn run(
     name: &str,
     stop: &Arc<Stop>,
+    urgency: Urgency,
     mut step: impl FnMut(Duration) -> Duration + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let stop = Arc::clone(stop);
     std::thread::Builder::new().name(name.into()).spawn(move || {
+        if urgency == Urgency::WhenIdle {
+            // Where it is refused, requests wait a little longer for a processor.
+            let _ = setpriority_process(Some(gettid()), LOWEST_PRIORITY);
+        }
         let began = Instant::now();
         let mut rest = Duration::ZERO;
         while !stop.wait(rest) {

@@ -426,7 +426,7 @@ impl Output {
             }
             meter.move_bytes(wanted)?;
             self.crc.update(&piece[..wanted]);
-            file.write_at(&mut [IoSlice::new(&piece[..wanted])], at)?;
+            append(&*file, &piece[..wanted], at)?;
             at += wanted as u64;
         }
         self.file = Some(file);
@@ -437,16 +437,24 @@ impl Output {
         let Some(file) = &self.file else { return Ok(()) };
         let position = self.bytes - self.buffer.len() as u64;
         self.crc.update(&self.buffer);
-        file.write_at(&mut [IoSlice::new(&self.buffer)], position)?;
+        append(&**file, &self.buffer, position)?;
         self.buffer.clear();
         Ok(())
     }
 
     fn finish(mut self) -> Result<Option<Cleaned>, Stop> {
         self.write()?;
-        let Some(file) = &self.file else { return Ok(None) };
-        file.sync_data()?;
+        if self.file.is_none() {
+            return Ok(None);
+        }
         self.index.seal();
         Ok(Some(Cleaned { base: self.base, bytes: self.bytes, crc: self.crc.finish(), index: self.index }))
     }
+}
+
+/// Writes a piece of a new segment, and syncs it: one large sync at the end would keep the device, for as long as it
+/// takes to write it all, from those who wait for an acknowledgement.
+fn append(file: &dyn DiskFile, piece: &[u8], position: u64) -> io::Result<()> {
+    file.write_at(&mut [IoSlice::new(piece)], position)?;
+    file.sync_data()
 }
