@@ -144,18 +144,19 @@ fn prepare(crowd: &Crowd) -> Result<()> {
     Ok(())
 }
 
+type Work = Box<dyn FnOnce(&Crowd) -> Result<Option<bystander::Latencies>> + Send>;
+
 type Client = JoinHandle<Result<Option<bystander::Latencies>>>;
 
 fn start(crowd: &Arc<Crowd>, seed: u64) -> Result<Vec<Client>> {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut threads = Vec::new();
-    let mut spawn =
-        |name: &str, work: Box<dyn FnOnce(&Crowd) -> Result<Option<bystander::Latencies>> + Send>| {
-            let crowd = crowd.clone();
-            let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&crowd));
-            threads.push(thread.context("cannot start a thread")?);
-            anyhow::Ok(())
-        };
+    let mut spawn = |name: &str, work: Work| {
+        let crowd = crowd.clone();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&crowd));
+        threads.push(thread.context("cannot start a thread")?);
+        anyhow::Ok(())
+    };
     for _ in 0..MEMBERS {
         let seed = chance.random();
         spawn("member", Box::new(move |crowd| member::slot(crowd, seed).map(|()| None)))?;

@@ -8,7 +8,6 @@ use regex::{Regex, RegexBuilder};
 
 use super::member::regex_of;
 use crate::groups::topic_view::{self, TopicView};
-use crate::metadata::topic_name::CONSUMER_OFFSETS;
 
 /// Memory that one compiled expression may take. Expressions that name topics need a hundredth of it.
 const COMPILED_MAX: usize = 1 << 18;
@@ -68,14 +67,11 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// Tries every topic that there is, but the broker's own: whoever asks for ".*" wants no record of its own commits. An expression that is stored was checked when it came; should it not compile
-    /// with a newer engine, it stands for nothing.
+    /// Tries every topic that there is; `.*` means __consumer_offsets too, as in Kafka. An expression that is stored was
+    /// checked when it came; should it not compile with a newer engine, it stands for nothing.
     pub(super) fn resolve(expression: &str, topics: &TopicView, wall_ms: i64) -> Self {
         let names = match compile(expression) {
-            Ok(regex) => {
-                let is_meant = |name: &&KStr| ***name != *CONSUMER_OFFSETS && regex.is_match(name);
-                topics.names().filter(is_meant).cloned().collect()
-            }
+            Ok(regex) => topics.names().filter(|name| regex.is_match(name)).cloned().collect(),
             Err(_) => BTreeSet::new(),
         };
         // Kafka's is the offset of its metadata, which only grows. Nothing is decided by it here.
