@@ -49,8 +49,17 @@ struct Suite {
     quick: Option<&'static [&'static str]>,
 }
 
+/// Those that do not wait for groups: half of the list in a fifth of its time. Groups are asked for by the other suites.
+#[rustfmt::skip]
+const LIBRDKAFKA_IN_CI: &[&str] = &[
+    "0001", "0002", "0003", "0005", "0007", "0008", "0011", "0012", "0013", "0015", "0016", "0017", "0021",
+    "0022", "0031", "0034", "0035", "0036", "0038", "0039", "0041", "0044", "0048", "0053", "0054", "0057",
+    "0059", "0063", "0065", "0068", "0070", "0073", "0075", "0081", "0085", "0086", "0088", "0110", "0111",
+    "0112", "0114", "0123",
+];
+
 const SUITES: &[Suite] = &[
-    Suite { name: "librdkafka", script: "librdkafka.py", full: &[], quick: Some(&[]) },
+    Suite { name: "librdkafka", script: "librdkafka.py", full: &[], quick: Some(LIBRDKAFKA_IN_CI) },
     Suite {
         name: "librdkafka.consumer",
         script: "librdkafka.py",

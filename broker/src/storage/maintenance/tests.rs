@@ -269,7 +269,7 @@ fn a_folder_over_any_disk_has_its_format_and_its_mark() {
 fn a_thread_that_rests_ends_at_once_when_it_is_told() {
     let stop = Arc::new(Stop::default());
     let (stepped, steps) = std::sync::mpsc::channel();
-    let thread = run("test", &stop, move |_| {
+    let thread = run("test", &stop, Urgency::WhenIdle, move |_| {
         stepped.send(()).unwrap();
         Duration::from_hours(1)
     });
