@@ -17,7 +17,9 @@ from broker import running
 from python_adapters import CLIENTS
 
 PATIENCE_S = 40
-SETTINGS = {"group.initial.rebalance.delay.ms": 0}
+# Not 0: kafka-python joins before it knows its topics. If it learns of them just while it assigns, it assigns nothing and
+# looks again only after five minutes.
+SETTINGS = {"group.initial.rebalance.delay.ms": 500}
 
 
 class Wrong(Exception):
