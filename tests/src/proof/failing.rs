@@ -1,8 +1,8 @@
 //! A load on partitions whose files fail: what closed is not acknowledged to before it is reopened under a higher epoch, can be
 //! read meanwhile, and all the others go on.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -145,6 +145,8 @@ fn write(
     let mut scribe = Scribe::connect(address, recorder)?;
     // Partitions that refused, with the epoch in which they did, and since when.
     let mut closed: BTreeMap<Key, (i32, Instant)> = BTreeMap::new();
+    // Partitions of which something is on disk, by an answer that says so.
+    let mut durable: BTreeSet<Key> = BTreeSet::new();
     let mut turn = 0;
     while !enough.load(Ordering::Relaxed) {
         turn += 1;
@@ -154,6 +156,9 @@ fn write(
         let answer = scribe.send(Target { topic: TOPIC, partition: key as i32, acks }, 2)?;
         match answer.code {
             ErrorCode::None => {
+                if acks == -1 {
+                    durable.insert(key);
+                }
                 if let Some((before, since)) = closed.remove(&key) {
                     let epoch = scribe.wire.leader_epoch(TOPIC, key)?;
                     if epoch <= before {
@@ -171,7 +176,10 @@ fn write(
                     open.insert((scribe.wire.leader_epoch(TOPIC, key)?, Instant::now()));
                     let start = scribe.wire.log_start(TOPIC, key)?;
                     let fetched = scribe.wire.fetch(TOPIC, key, start)?;
-                    if fetched.code != ErrorCode::None {
+                    // What is not on disk may be refused while it is looked for there; clients try again on this.
+                    let may_be_refused =
+                        fetched.code == ErrorCode::KafkaStorageError && !durable.contains(&key);
+                    if fetched.code != ErrorCode::None && !may_be_refused {
                         bail!("a closed partition cannot be read: {}", fetched.code.name());
                     }
                 }
