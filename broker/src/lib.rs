@@ -22,6 +22,7 @@ mod frame;
 mod handlers;
 mod session;
 
+mod coordinator;
 mod fetch_session;
 mod groups;
 mod machine;

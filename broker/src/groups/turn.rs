@@ -14,40 +14,11 @@ use millstream_protocol::messages::{
 };
 
 use super::cause::Cause;
-use super::record::GroupRecord;
 use super::seen::Sighting;
+use super::shard::Shard;
 use super::topic_view::TopicView;
+pub(crate) use crate::coordinator::{Millis, Now, Ticket};
 use crate::settings::GroupSettings;
-
-/// A moment of a clock that never jumps; only timers go by it, and it is never stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Millis(pub(crate) i64);
-
-impl Millis {
-    /// The time since `earlier`.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
-    }
-
-    /// So much later.
-    pub(crate) fn after(self, wait: Duration) -> Self {
-        let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(wait))
-    }
-}
-
-/// When an event happens.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// For timers.
-    pub(crate) steady: Millis,
-    /// For records: milliseconds since 1970.
-    pub(crate) wall_ms: i64,
-}
-
-/// Stands for somebody who waits for a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(crate) u64);
 
 /// What an event is given.
 pub(crate) struct Turn<'a> {
@@ -57,19 +28,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) fx: &'a mut Effects,
 }
 
-/// What an event leaves. The records are appended together; replies wait until they are durable.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    pub(crate) records: Vec<GroupRecord>,
-    pub(crate) replies: Vec<(Ticket, Reply)>,
-    pub(crate) notes: Vec<Note>,
-}
-
-impl Effects {
-    pub(crate) fn reply(&mut self, ticket: Ticket, reply: impl Into<Reply>) {
-        self.replies.push((ticket, reply.into()));
-    }
-}
+/// What an event leaves.
+pub(crate) type Effects = crate::coordinator::Effects<Shard>;
 
 /// What is worth a line in the log, or a count.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Replies that wait for the disk.
 //!
-//! A reply rests on everything that its shard has appended before it: nobody is told what a crash could take
+//! A reply rests on everything that its machine has appended before it: nobody is told what a crash could take
 //! back. The log calls [`Held::settle`] for each batch, from whatever thread; its lock is held for a few
 //! instructions and nothing is done under it.
 
@@ -10,30 +10,29 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::turn::Reply;
-
 /// Somebody who waits.
-pub(super) type Waiter = oneshot::Sender<Reply>;
+pub(super) type Waiter<R> = oneshot::Sender<R>;
 
-/// The batches of one shard on their way to the disk, counted, and who waits for them.
+/// The batches of one machine on their way to the disk, counted, and who waits for them.
 #[derive(Debug)]
-pub(super) struct Held {
-    state: Mutex<State>,
+pub(super) struct Held<R> {
+    state: Mutex<State<R>>,
     /// Told of a failure.
     failed: Arc<Notify>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<R> {
     appended: u64,
     durable: u64,
     has_failed: bool,
-    replies: VecDeque<(u64, Waiter, Reply)>,
+    replies: VecDeque<(u64, Waiter<R>, R)>,
 }
 
-impl Held {
+impl<R> Held<R> {
     pub(super) fn new(failed: Arc<Notify>) -> Self {
-        Self { state: Mutex::default(), failed }
+        let state = State { appended: 0, durable: 0, has_failed: false, replies: VecDeque::new() };
+        Self { state: Mutex::new(state), failed }
     }
 
     /// A batch is about to be appended; gives its number.
@@ -62,7 +61,7 @@ impl Held {
     }
 
     /// Sends replies once everything appended so far is durable.
-    pub(super) fn hold(&self, replies: impl Iterator<Item = (Waiter, Reply)>) {
+    pub(super) fn hold(&self, replies: impl Iterator<Item = (Waiter<R>, R)>) {
         let mut state = self.state.lock();
         if state.has_failed {
             return;
@@ -75,13 +74,13 @@ impl Held {
         state.replies.extend(replies.map(|(waiter, reply)| (until, waiter, reply)));
     }
 
-    /// Whether a batch could not be made durable: the shard knows what the log does not.
+    /// Whether a batch could not be made durable: the machine knows what the log does not.
     pub(super) fn has_failed(&self) -> bool {
         self.state.lock().has_failed
     }
 }
 
-fn send(replies: impl Iterator<Item = (Waiter, Reply)>) {
+fn send<R>(replies: impl Iterator<Item = (Waiter<R>, R)>) {
     for (waiter, reply) in replies {
         // Nobody listens when the connection is gone.
         let _ = waiter.send(reply);
@@ -91,14 +90,13 @@ fn send(replies: impl Iterator<Item = (Waiter, Reply)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_protocol::messages::OffsetCommitResponse;
 
-    fn waiter() -> (Waiter, oneshot::Receiver<Reply>) {
+    fn waiter() -> (Waiter<&'static str>, oneshot::Receiver<&'static str>) {
         oneshot::channel()
     }
 
-    fn reply() -> Reply {
-        Reply::OffsetCommit(OffsetCommitResponse::default())
+    fn reply() -> &'static str {
+        "done"
     }
 
     #[test]

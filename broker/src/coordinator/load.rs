@@ -1,5 +1,5 @@
-//! Reads a partition of `__consumer_offsets` from its start: what a shard is made of after a start, or after its
-//! log failed. Blocks on the disk.
+//! Reads a partition of an internal topic from its start: what a machine is made of after a start, or after its log
+//! failed. Blocks on the disk.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,13 +10,12 @@ use millstream_protocol::records::{self, BatchError, BatchView};
 use millstream_protocol::wire::DecodeError;
 use millstream_protocol::{Chunk, FileSlice};
 
-use super::record::GroupRecord;
-use super::shard::Shard;
+use super::StateMachine;
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// Why a shard cannot be had from its log.
+/// Why a machine cannot be had from its log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
     #[error(transparent)]
@@ -31,16 +30,19 @@ pub(super) enum LoadError {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) shard: Shard,
+pub(super) struct Loaded<M> {
+    pub(super) machine: M,
     pub(super) records: u64,
     /// Records that are not what they say; they are left out.
     damaged: u64,
 }
 
 /// Replays everything that is in the log now; nobody appends meanwhile.
-pub(super) fn load(log: &Log, decompressed_bytes_max: usize) -> Result<Loaded, LoadError> {
-    let mut loaded = Loaded::default();
+pub(super) fn load<M: StateMachine>(
+    log: &Log,
+    decompressed_bytes_max: usize,
+) -> Result<Loaded<M>, LoadError> {
+    let mut loaded = Loaded::<M>::default();
     let mut from = log.offsets().log_start;
     let end = log.offsets().high_watermark;
     while from < end {
@@ -49,7 +51,7 @@ pub(super) fn load(log: &Log, decompressed_bytes_max: usize) -> Result<Loaded, L
             Ok(slice) => slice.records,
             // What is behind the damage is not given up for it.
             Err(error @ ReadError::Corrupt { .. }) => {
-                from = behind(error, from)?;
+                from = behind::<M>(error, from)?;
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -71,23 +73,23 @@ pub(super) fn load(log: &Log, decompressed_bytes_max: usize) -> Result<Loaded, L
 }
 
 /// Where to go on after damage.
-fn behind(damage: ReadError, from: Offset) -> Result<Offset, ReadError> {
+fn behind<M: StateMachine>(damage: ReadError, from: Offset) -> Result<Offset, ReadError> {
     match damage {
         ReadError::Corrupt { ref lost, .. } if lost.end > from => {
-            tracing::error!(error = %damage, "committed offsets and groups are lost to damage on the disk");
+            tracing::error!(error = %damage, "records of {} are lost to damage on the disk", M::TOPIC);
             Ok(lost.end)
         }
         other => Err(other),
     }
 }
 
-impl Loaded {
+impl<M: StateMachine> Loaded<M> {
     fn replay(&mut self, batch: &Bytes, decompressed_bytes_max: usize) -> Result<(), BatchError> {
         for record in records::records(batch, decompressed_bytes_max)? {
             let record = record?;
             self.records += 1;
-            match record.key.as_ref().map(|key| GroupRecord::decode(key, record.value.as_ref())) {
-                Some(Ok(Some(record))) => self.shard.replay(&record),
+            match record.key.as_ref().map(|key| M::decode(key, record.value.as_ref())) {
+                Some(Ok(Some(record))) => self.machine.replay(&record),
                 // Another kind.
                 Some(Ok(None)) => {}
                 Some(Err(error)) => self.on_damaged(record.offset, &error),
@@ -100,7 +102,7 @@ impl Loaded {
     fn on_damaged(&mut self, offset: i64, error: &DecodeError) {
         self.damaged += 1;
         if self.damaged == 1 {
-            tracing::warn!(offset, %error, "a record of __consumer_offsets cannot be understood");
+            tracing::warn!(offset, %error, "a record of {} cannot be understood", M::TOPIC);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One partition of `__consumer_offsets`: its shard, its log, and who waits.
+//! One partition of an internal topic: its machine, its log, and who waits.
 //!
 //! Two locks: `state` for one event after the other, across the write of its records but never across a sync or
 //! an await; and that of [`Held`], which the log's callback takes, inside it or alone.
@@ -12,82 +12,51 @@ use std::time::Duration;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use millstream_log::{Acks, Append, Log};
-use millstream_protocol::ErrorCode;
 use millstream_protocol::records::{BatchBuilder, BatchView, Compression, NewRecord};
 use millstream_protocol::wire::EncodeError;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::held::{Held, Waiter};
-use super::load;
-use super::record::GroupRecord;
-use super::shard::Shard;
-use super::turn::{Effects, Millis, Reply, Ticket, Turn};
-use crate::metadata::topic_name::CONSUMER_OFFSETS;
+use super::turn::{Millis, Ticket};
+use super::{NotReady, StateMachine, load};
 use crate::node::Node;
 
 /// Records go in one batch, unless they are more than this together.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How soon a shard whose log failed is looked at again.
+/// How soon a machine whose log failed is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// Why a group's request gets no answer of the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReady {
-    #[error("the group's records are being read; it is served in a moment")]
-    Loading,
-    #[error("the group's records could not be made durable; what is on the disk is read again")]
-    Lost,
-    #[error("the topic __consumer_offsets cannot be made or opened")]
-    NoTopic,
-    #[error("the broker stops")]
-    Stopping,
-    #[error("a group id has at most 32767 bytes")]
-    GroupId,
-}
-
-impl NotReady {
-    /// On all but the last every client asks again.
-    pub(crate) fn code(self) -> ErrorCode {
-        match self {
-            Self::Loading => ErrorCode::CoordinatorLoadInProgress,
-            Self::Lost | Self::Stopping => ErrorCode::NotCoordinator,
-            Self::NoTopic => ErrorCode::CoordinatorNotAvailable,
-            Self::GroupId => ErrorCode::InvalidGroupId,
-        }
-    }
-}
 
 /// One partition.
 #[derive(Debug)]
-pub(super) struct Coordinator {
+pub(super) struct Coordinator<M: StateMachine> {
     index: i32,
-    state: Mutex<State>,
+    state: Mutex<State<M>>,
     /// When it is to be looked at next, on the steady clock.
     due: AtomicI64,
 }
 
 #[derive(Debug)]
-enum State {
+enum State<M: StateMachine> {
     /// Not read yet, or thrown away.
     Cold,
     Loading,
-    Warm(Box<Warm>),
+    Warm(Box<Warm<M>>),
     Closed,
 }
 
 #[derive(Debug)]
-struct Warm {
-    shard: Shard,
+struct Warm<M: StateMachine> {
+    machine: M,
     log: Arc<Log>,
-    held: Arc<Held>,
+    held: Arc<Held<M::Reply>>,
     /// Who asked and was not answered yet.
-    waiting: HashMap<Ticket, Waiter, RandomState>,
+    waiting: HashMap<Ticket, Waiter<M::Reply>, RandomState>,
     tickets: u64,
 }
 
-impl Coordinator {
+impl<M: StateMachine> Coordinator<M> {
     pub(super) fn new(index: i32) -> Arc<Self> {
         Arc::new(Self { index, state: Mutex::new(State::Cold), due: AtomicI64::new(i64::MAX) })
     }
@@ -100,8 +69,8 @@ impl Coordinator {
     pub(super) fn submit(
         self: &Arc<Self>,
         node: &Arc<Node>,
-        event: impl FnOnce(&mut Shard, &mut Turn<'_>, Ticket),
-    ) -> Result<oneshot::Receiver<Reply>, NotReady> {
+        event: impl FnOnce(&mut M, &mut M::Turn<'_>, Ticket),
+    ) -> Result<oneshot::Receiver<M::Reply>, NotReady> {
         let mut state = self.state.lock();
         if let State::Cold = &*state {
             self.heat(node, &mut state);
@@ -114,8 +83,8 @@ impl Coordinator {
             State::Warm(warm) => {
                 let (waiter, answer) = oneshot::channel();
                 let ticket = warm.admit(waiter);
-                warm.turn(node, |shard, turn| event(shard, turn, ticket));
-                self.set_due(node, warm.shard.next_due());
+                warm.turn(node, |machine, turn| event(machine, turn, ticket));
+                self.set_due(node, warm.machine.next_due());
                 Ok(answer)
             }
             State::Cold | State::Loading => Err(NotReady::Loading),
@@ -123,27 +92,27 @@ impl Coordinator {
         }
     }
 
-    /// Runs something that nobody asked for, if the shard is there.
-    pub(super) fn tell(self: &Arc<Self>, node: &Arc<Node>, event: impl FnOnce(&mut Shard, &mut Turn<'_>)) {
+    /// Runs something that nobody asked for, if the machine is there.
+    pub(super) fn tell(self: &Arc<Self>, node: &Arc<Node>, event: impl FnOnce(&mut M, &mut M::Turn<'_>)) {
         let mut state = self.state.lock();
         if let State::Warm(warm) = &mut *state {
             if warm.held.has_failed() {
                 self.cool(node, &mut state);
             } else {
                 warm.turn(node, event);
-                self.set_due(node, warm.shard.next_due());
+                self.set_due(node, warm.machine.next_due());
             }
         }
     }
 
-    /// Does what is due; begins to read the shard, if it is not there and its log is.
+    /// Does what is due; begins to read the machine, if it is not there and its log is.
     pub(super) fn look(self: &Arc<Self>, node: &Arc<Node>) {
         let mut state = self.state.lock();
         if let State::Cold = &*state {
             self.heat(node, &mut state);
         }
         drop(state);
-        self.tell(node, Shard::tick);
+        self.tell(node, M::tick);
     }
 
     /// Tells everybody who waits to go elsewhere, for good. What is on its way to the disk is still answered.
@@ -151,26 +120,24 @@ impl Coordinator {
         *self.state.lock() = State::Closed;
     }
 
-    /// Throws the shard away: it knows what its log does not.
-    fn cool(self: &Arc<Self>, node: &Arc<Node>, state: &mut State) {
-        tracing::warn!(
-            partition = self.index,
-            "records of groups could not be made durable; their log is read again"
-        );
+    /// Throws the machine away: it knows what its log does not.
+    fn cool(self: &Arc<Self>, node: &Arc<Node>, state: &mut State<M>) {
+        let (topic, partition) = (M::TOPIC, self.index);
+        tracing::warn!(topic, partition, "records could not be made durable; their log is read again");
         *state = State::Cold;
         self.heat(node, state);
     }
 
-    fn heat(self: &Arc<Self>, node: &Arc<Node>, state: &mut State) {
+    fn heat(self: &Arc<Self>, node: &Arc<Node>, state: &mut State<M>) {
         let snapshot = node.topics.snapshot();
-        let partition = snapshot.named(CONSUMER_OFFSETS).and_then(|topic| topic.partition(self.index));
+        let partition = snapshot.named(M::TOPIC).and_then(|topic| topic.partition(self.index));
         let log = partition.and_then(|partition| partition.log().ok()).filter(|log| !log.is_failed());
         let Some(log) = log.cloned() else {
             self.look_again(node);
             return;
         };
         if log.offsets().log_start == log.offsets().log_end {
-            *state = self.warm(node, log, Shard::default());
+            *state = self.warm(node, log, M::default());
             return;
         }
         *state = State::Loading;
@@ -180,7 +147,7 @@ impl Coordinator {
     }
 
     fn load(self: &Arc<Self>, node: &Arc<Node>, log: Arc<Log>) {
-        let began = node.groups.now(node).steady;
+        let began = M::coordinators(node).now(node).steady;
         let loaded = load::load(&log, node.settings().decompressed_bytes_max);
         let mut state = self.state.lock();
         if !matches!(*state, State::Loading) {
@@ -188,54 +155,51 @@ impl Coordinator {
         }
         match loaded {
             Ok(loaded) => {
-                let took_ms = node.groups.now(node).steady.0 - began.0;
+                let took_ms = M::coordinators(node).now(node).steady.0 - began.0;
                 let (partition, records) = (self.index, loaded.records);
-                tracing::debug!(partition, records, took_ms, "groups loaded");
-                *state = self.warm(node, log, loaded.shard);
+                tracing::debug!(topic = M::TOPIC, partition, records, took_ms, "loaded");
+                *state = self.warm(node, log, loaded.machine);
             }
             Err(error) => {
-                tracing::error!(partition = self.index, %error, "groups cannot be loaded; trying again");
+                let (topic, partition) = (M::TOPIC, self.index);
+                tracing::error!(topic, partition, %error, "records cannot be loaded; trying again");
                 *state = State::Cold;
                 self.look_again(node);
             }
         }
     }
 
-    fn warm(&self, node: &Arc<Node>, log: Arc<Log>, shard: Shard) -> State {
-        let held = Arc::new(Held::new(node.groups.alarm()));
-        let mut warm = Warm { shard, log, held, waiting: HashMap::default(), tickets: 0 };
-        warm.turn(node, Shard::on_loaded);
-        self.set_due(node, warm.shard.next_due());
+    fn warm(&self, node: &Arc<Node>, log: Arc<Log>, machine: M) -> State<M> {
+        let held = Arc::new(Held::new(Arc::clone(M::coordinators(node).alarm())));
+        let mut warm = Warm { machine, log, held, waiting: HashMap::default(), tickets: 0 };
+        warm.turn(node, M::on_loaded);
+        self.set_due(node, warm.machine.next_due());
         State::Warm(Box::new(warm))
     }
 
     fn look_again(&self, node: &Node) {
-        self.set_due(node, Some(node.groups.now(node).steady.after(LOOK_AGAIN)));
+        self.set_due(node, Some(M::coordinators(node).now(node).steady.after(LOOK_AGAIN)));
     }
 
     fn set_due(&self, node: &Node, due: Option<Millis>) {
         let due = due.map_or(i64::MAX, |due| due.0);
         if due < self.due.swap(due, AcqRel) {
-            node.groups.alarm().notify_one();
+            M::coordinators(node).alarm().notify_one();
         }
     }
 }
 
-impl Warm {
-    fn admit(&mut self, waiter: Waiter) -> Ticket {
+impl<M: StateMachine> Warm<M> {
+    fn admit(&mut self, waiter: Waiter<M::Reply>) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.waiting.insert(ticket, waiter);
         ticket
     }
 
-    fn turn(&mut self, node: &Arc<Node>, event: impl FnOnce(&mut Shard, &mut Turn<'_>)) {
-        let mut fx = Effects::default();
-        let topics = node.groups.topics(node);
-        let now = node.groups.now(node);
-        let settings = node.settings();
-        let mut turn = Turn { now, settings: &settings.groups, topics: &topics.view, fx: &mut fx };
-        event(&mut self.shard, &mut turn);
+    fn turn(&mut self, node: &Arc<Node>, event: impl FnOnce(&mut M, &mut M::Turn<'_>)) {
+        let now = M::coordinators(node).now(node);
+        let fx = self.machine.run(node, now, event);
         if !fx.records.is_empty() {
             self.append(&fx.records, now.wall_ms);
         }
@@ -243,16 +207,15 @@ impl Warm {
         let replies = fx.replies.into_iter();
         self.held.hold(replies.filter_map(|(ticket, reply)| Some((waiting.remove(&ticket)?, reply))));
         for note in fx.notes {
-            note.tell();
-            node.groups.seen().note(&note, now);
+            M::tell(node, &note, now);
         }
     }
 
-    fn append(&mut self, records: &[GroupRecord], timestamp: i64) {
-        match batches(records, timestamp) {
+    fn append(&mut self, records: &[M::Record], timestamp: i64) {
+        match batches::<M>(records, timestamp) {
             Ok(batches) => batches.into_iter().for_each(|batch| self.append_batch(batch)),
             Err(error) => {
-                tracing::error!(%error, "a group's record cannot be written");
+                tracing::error!(%error, "a record of {} cannot be written", M::TOPIC);
                 self.held.settle(0, false);
             }
         }
@@ -270,11 +233,11 @@ impl Warm {
 }
 
 /// The records in as few batches as may be.
-fn batches(records: &[GroupRecord], timestamp: i64) -> Result<Vec<Bytes>, EncodeError> {
+fn batches<M: StateMachine>(records: &[M::Record], timestamp: i64) -> Result<Vec<Bytes>, EncodeError> {
     let mut batches = Vec::new();
     let mut builder = BatchBuilder::new(Compression::None);
     for record in records {
-        let (key, value) = record.encode()?;
+        let (key, value) = M::encode(record)?;
         let record = NewRecord { timestamp, key: Some(&key), value: value.as_deref(), headers: &[] };
         if !builder.is_empty() && builder.size_with(&record) > BATCH_BYTES {
             let full = std::mem::replace(&mut builder, BatchBuilder::new(Compression::None));

@@ -1,0 +1,281 @@
+//! Coordinators: whoever keeps what clients agree on in a compacted internal topic.
+//!
+//! What is kept belongs to a partition of the topic, by Kafka's hash of its id. All that is known of one partition is a
+//! [`StateMachine`]: pure, its events leave records, replies and notes. A `Coordinator` is the shell around it: it
+//! appends the records in the order of the events and sends replies once what they rest on is durable.
+//! [`Coordinators`] finds the one for an id, makes the topic when somebody first needs it, and has the clock. None of
+//! this knows what is kept.
+
+mod held;
+mod load;
+mod partition;
+mod turn;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use millstream_protocol::wire::{DecodeError, EncodeError};
+use millstream_protocol::{ErrorCode, KStr};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::dispatch::Boxed;
+use crate::metadata::topics::{Overrides, TopicError};
+use crate::node::Node;
+use crate::settings::BrokerSettings;
+
+use partition::Coordinator;
+pub(crate) use turn::{Effects, Millis, Now, Ticket};
+
+/// All that is known of what one partition of an internal topic keeps.
+///
+/// Replaying its records gives the same machine, but for what is only in memory. Nothing in it waits, does I/O or
+/// looks at a clock. If a record cannot be appended, the machine is thrown away and replayed.
+pub(crate) trait StateMachine: fmt::Debug + Default + Send + 'static {
+    /// What it keeps in the topic.
+    type Record;
+    /// What somebody who waits is told.
+    type Reply: fmt::Debug + Send + 'static;
+    /// What is worth a line in the log, or a count.
+    type Note;
+    /// What an event is given.
+    type Turn<'a>;
+
+    /// The internal topic.
+    const TOPIC: &'static str;
+
+    /// Those of this kind.
+    fn coordinators(node: &Node) -> &Coordinators<Self>;
+
+    /// How the topic is made.
+    fn layout(settings: &BrokerSettings) -> Layout;
+
+    /// Runs `event` with a turn made of what holds at this moment.
+    fn run(
+        &mut self,
+        node: &Node,
+        now: Now,
+        event: impl FnOnce(&mut Self, &mut Self::Turn<'_>),
+    ) -> Effects<Self>;
+
+    /// Tells people of something.
+    fn tell(node: &Node, note: &Self::Note, now: Now);
+
+    /// The key and the value of a record as they are stored.
+    fn encode(record: &Self::Record) -> Result<(Bytes, Option<Bytes>), EncodeError>;
+
+    /// Reads a record; `None` for a kind that is not known here.
+    fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self::Record>, DecodeError>;
+
+    /// Takes over one record of the log.
+    fn replay(&mut self, record: &Self::Record);
+
+    /// To be called once after the replay.
+    fn on_loaded(&mut self, turn: &mut Self::Turn<'_>);
+
+    /// When `tick` is to be called next.
+    fn next_due(&self) -> Option<Millis>;
+
+    /// Does what is due.
+    fn tick(&mut self, turn: &mut Self::Turn<'_>);
+}
+
+/// How an internal topic is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) partitions: i64,
+    pub(crate) segment_bytes: i64,
+}
+
+/// Why a request gets no answer of the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
+    #[error("the coordinator's records are being read; it serves in a moment")]
+    Loading,
+    #[error("the coordinator's records could not be made durable; what is on the disk is read again")]
+    Lost,
+    #[error("the internal topic cannot be made or opened")]
+    NoTopic,
+    #[error("the broker stops")]
+    Stopping,
+    #[error("a group id has at most 32767 bytes")]
+    GroupId,
+}
+
+impl NotReady {
+    /// On all but the last every client asks again.
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            Self::Loading => ErrorCode::CoordinatorLoadInProgress,
+            Self::Lost | Self::Stopping => ErrorCode::NotCoordinator,
+            Self::NoTopic => ErrorCode::CoordinatorNotAvailable,
+            Self::GroupId => ErrorCode::InvalidGroupId,
+        }
+    }
+}
+
+/// What a coordinator answers, once it may.
+pub(crate) type Asked<R> = Boxed<Result<R, NotReady>>;
+
+/// All coordinators of one kind on this node.
+#[derive(Debug)]
+pub(crate) struct Coordinators<M: StateMachine> {
+    /// One for each partition, from when the topic is there.
+    partitions: OnceLock<Vec<Arc<Coordinator<M>>>>,
+    /// Rung when something is due earlier than it was, or a log failed.
+    alarm: Arc<Notify>,
+    began: Instant,
+}
+
+impl<M: StateMachine> Coordinators<M> {
+    pub(crate) fn new() -> Self {
+        Self { partitions: OnceLock::new(), alarm: Arc::default(), began: Instant::now() }
+    }
+
+    /// Runs an event in the machine that keeps `id`: at once, so that events come in the order of the requests, unless
+    /// the topic has to be made first. The answer comes when everything that the machine knew by then is durable.
+    pub(crate) fn ask<R: TryFrom<M::Reply> + Send + 'static>(
+        &self,
+        node: &Arc<Node>,
+        id: &KStr,
+        event: impl FnOnce(&mut M, &mut M::Turn<'_>, Ticket) + Send + 'static,
+    ) -> Asked<R> {
+        if let Some(partitions) = self.partitions(node) {
+            let answer = partitions[partition_of(id, partitions.len())].submit(node, event);
+            return Box::pin(async move { received::<M, R>(answer?.await) });
+        }
+        let (node, id) = (Arc::clone(node), id.detach());
+        Box::pin(async move {
+            let partitions = M::coordinators(&node).made(&node).await?;
+            let answer = partitions[partition_of(&id, partitions.len())].submit(&node, event);
+            received::<M, R>(answer?.await)
+        })
+    }
+
+    /// Runs an event in every machine. Without the topic there is none.
+    pub(crate) fn ask_all<R: TryFrom<M::Reply> + Send + 'static>(
+        &self,
+        node: &Arc<Node>,
+        event: impl Fn(&mut M, &mut M::Turn<'_>, Ticket) + Clone + Send + 'static,
+    ) -> Boxed<Vec<Result<R, NotReady>>> {
+        let answers: Vec<_> = self.each(node).iter().map(|one| one.submit(node, event.clone())).collect();
+        let answers = answers.into_iter().map(|answer| async move { received::<M, R>(answer?.await) });
+        Box::pin(join_all(answers))
+    }
+
+    /// Makes the topic if it is not there.
+    pub(crate) async fn prepare(&self, node: &Arc<Node>) -> Result<(), NotReady> {
+        match self.partitions(node) {
+            Some(_) => Ok(()),
+            None => self.made(node).await.map(drop),
+        }
+    }
+
+    fn partitions(&self, node: &Node) -> Option<&[Arc<Coordinator<M>>]> {
+        if let Some(partitions) = self.partitions.get() {
+            return Some(partitions);
+        }
+        let count = node.topics.snapshot().named(M::TOPIC)?.partitions.len();
+        let make = || (0..count).map(|at| Coordinator::new(i32::try_from(at).expect("bounded"))).collect();
+        Some(self.partitions.get_or_init(make))
+    }
+
+    async fn made(&self, node: &Arc<Node>) -> Result<&[Arc<Coordinator<M>>], NotReady> {
+        let maker = Arc::clone(node);
+        let making = node.control.spawn_blocking(move || make_topic::<M>(&maker));
+        match making.await.expect("making a topic does not panic") {
+            // Somebody else was faster.
+            Ok(()) | Err(TopicError::Exists(_)) => {}
+            Err(error) => {
+                tracing::error!(%error, "{} cannot be made: nobody is served who needs it", M::TOPIC);
+                return Err(NotReady::NoTopic);
+            }
+        }
+        self.partitions(node).ok_or(NotReady::NoTopic)
+    }
+
+    pub(crate) fn now(&self, node: &Node) -> Now {
+        let steady = Millis(i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX));
+        Now { steady, wall_ms: node.clock.now_ms() }
+    }
+
+    /// When it is `at`; a time that has gone by is the beginning.
+    pub(crate) fn instant(&self, at: Millis) -> Instant {
+        self.began + Duration::from_millis(u64::try_from(at.0).unwrap_or(0))
+    }
+
+    /// Rung when something is due earlier than it was, or a log failed.
+    pub(crate) fn alarm(&self) -> &Arc<Notify> {
+        &self.alarm
+    }
+
+    /// When something is due the next time.
+    pub(crate) fn due(&self, node: &Node) -> Option<Millis> {
+        self.each(node).iter().map(|one| one.due()).min()
+    }
+
+    /// Runs something that nobody asked for in every machine that is there.
+    pub(crate) fn tell_all(&self, node: &Arc<Node>, event: impl Fn(&mut M, &mut M::Turn<'_>)) {
+        self.each(node).iter().for_each(|one| one.tell(node, &event));
+    }
+
+    /// Does what is due by now.
+    pub(crate) fn tick(&self, node: &Arc<Node>) {
+        let now = self.now(node).steady;
+        self.each(node).iter().filter(|one| one.due() <= now).for_each(|one| one.look(node));
+    }
+
+    /// Begins to read what is on disk.
+    pub(crate) fn warm_up(&self, node: &Arc<Node>) {
+        self.each(node).iter().for_each(|one| one.look(node));
+    }
+
+    /// Tells everybody who waits to go elsewhere, for good.
+    pub(crate) fn close(&self, node: &Node) {
+        self.each(node).iter().for_each(|one| one.close());
+    }
+
+    /// None before the topic is made.
+    fn each(&self, node: &Node) -> &[Arc<Coordinator<M>>] {
+        self.partitions(node).unwrap_or_default()
+    }
+}
+
+fn received<M: StateMachine, R: TryFrom<M::Reply>>(
+    answer: Result<M::Reply, tokio::sync::oneshot::error::RecvError>,
+) -> Result<R, NotReady> {
+    let reply = answer.map_err(|_| NotReady::Lost)?;
+    Ok(R::try_from(reply).unwrap_or_else(|_| unreachable!("an event is answered in its own kind")))
+}
+
+fn make_topic<M: StateMachine>(node: &Node) -> Result<(), TopicError> {
+    let Layout { partitions, segment_bytes } = M::layout(&node.settings());
+    let configs = [("cleanup.policy", "compact".to_owned()), ("segment.bytes", segment_bytes.to_string())];
+    let configs: Overrides = configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    node.topics.create_any(&KStr::from_static(M::TOPIC), partitions, configs).map(drop)
+}
+
+/// The partition of an id: the hash of Java's strings, as in Kafka.
+fn partition_of(id: &str, partitions: usize) -> usize {
+    let hash =
+        id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Kafka takes the sign off like this.
+    let positive = usize::try_from(hash & i32::MAX).expect("not negative");
+    positive % partitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_in_the_partition_in_which_kafka_has_it() {
+        // "console-consumer" and others, by Kafka's own groupMetadataManager over 50 partitions.
+        assert_eq!(partition_of("", 50), 0);
+        assert_eq!(partition_of("a", 50), 97 % 50);
+        assert_eq!(partition_of("polygenelubricants", 50), 0, "its hash is the least number");
+    }
+}
