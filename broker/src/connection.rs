@@ -4,7 +4,9 @@
 //! that read them, without a hop, and the replies of one turn leave together. While a peer does not take
 //! its replies nothing more is read from it.
 
+pub(crate) mod frame;
 mod outbox;
+pub(crate) mod session;
 mod transport;
 
 use std::io;
@@ -19,11 +21,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info, warn};
 
 use crate::dispatch::{Boxed, Outcome, Peer, dispatch};
-use crate::frame::{FrameError, FrameReader};
 use crate::node::Node;
-use crate::session::{Refusal, Session, http_page};
 
+use frame::{FrameError, FrameReader};
 use outbox::Outbox;
+use session::{Refusal, Session, http_page};
 use transport::{More, Transport};
 
 /// Requests of one connection that may wait for their answer at a time.
@@ -266,7 +268,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::FrameMemory;
+    use crate::connection::frame::FrameMemory;
     use tokio::io::duplex;
 
     const LONG: Duration = Duration::from_secs(600);

@@ -10,9 +10,9 @@ use millstream_protocol::messages::ApiVersionsResponse;
 use millstream_protocol::wire::{DecodeError, EncodeError, Reader};
 use millstream_protocol::{ApiKey, Chunk, ErrorCode, KStr, Request, encode_response};
 
+use crate::connection::session::Incoming;
 use crate::handlers;
 use crate::node::Node;
-use crate::session::Incoming;
 
 /// A future of a handler, polled by the connection that asked.
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;

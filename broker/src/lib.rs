@@ -18,9 +18,7 @@
 mod broker;
 mod connection;
 mod dispatch;
-mod frame;
 mod handlers;
-mod session;
 
 mod coordinator;
 mod fetch_session;

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use millstream_log::{CleanStart, Clock};
 use tokio::sync::Notify;
 
+use crate::connection::frame::FrameMemory;
 use crate::fetch_session::FetchSessions;
-use crate::frame::FrameMemory;
 use crate::groups::Groups;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::{MetaError, MetaStore};

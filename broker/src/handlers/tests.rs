@@ -20,9 +20,9 @@ use millstream_protocol::messages::*;
 use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Request};
 
+use crate::connection::frame::FrameMemory;
 use crate::dispatch::{Answer, Call, Handler, Peer};
 use crate::fetch_session::FetchSessions;
-use crate::frame::FrameMemory;
 use crate::groups::Groups;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::session::{LENGTH_BYTES, Refusal, Session};
+use crate::connection::session::{LENGTH_BYTES, Refusal, Session};
 
 /// Frames up to this size are copied out of the scratch; larger ones are read in place.
 const SCRATCH_BYTES: usize = 8 * 1024;
