@@ -39,7 +39,7 @@ use turn::Now;
 pub(crate) use turn::{Reply, Ticket, Turn};
 
 /// The longest id that a record can name.
-const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
+pub(crate) const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
 
 /// All groups of this node.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 mod broker;
 mod edits;
+mod group_times;
 mod groups;
 mod layers;
 mod registry;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use broker::{BrokerSettings, ReplicationPolicy};
 pub(crate) use edits::{Edit, Edits, Kept};
+pub(crate) use group_times::{GroupOverrides, GroupOwn};
 pub(crate) use groups::GroupSettings;
 pub(crate) use layers::{Layer, Layers};
 pub use registry::REGISTRY;
@@ -54,6 +56,8 @@ pub enum Scope {
     /// For one topic as well, under the name given here; the broker's value is the default of all topics.
     /// It takes effect at once.
     Topic(&'static str),
+    /// For one group as well, under the name given here; the broker's value holds for all others.
+    Group(&'static str),
 }
 
 /// What the values of a knob look like.
@@ -93,8 +97,16 @@ impl Knob {
     /// The name under which a topic sets it, if a topic can.
     pub fn topic_name(&self) -> Option<&'static str> {
         match self.scope {
-            Scope::Broker => None,
             Scope::Topic(name) => Some(name),
+            Scope::Broker | Scope::Group(_) => None,
+        }
+    }
+
+    /// The name under which a group sets it, if a group can.
+    pub fn group_name(&self) -> Option<&'static str> {
+        match self.scope {
+            Scope::Group(name) => Some(name),
+            Scope::Broker | Scope::Topic(_) => None,
         }
     }
 
@@ -226,6 +238,20 @@ pub enum SettingError {
         /// What was written.
         name: &'static str,
     },
+    /// Beyond what another setting allows. Begins as Kafka says it.
+    #[error("{name} must be {side} {bound}, {limit}; it is {value}")]
+    BeyondBound {
+        /// The knob, by the name under which it was set.
+        name: &'static str,
+        /// On which side of the bound it has to be.
+        side: Side,
+        /// The setting that bounds it.
+        bound: &'static str,
+        /// What that is set to.
+        limit: i64,
+        /// What was written.
+        value: i64,
+    },
     /// Longer than any value has to be.
     #[error("the value of '{name}' is {bytes} bytes long; {VALUE_BYTES_MAX} are allowed")]
     TooLong {
@@ -355,6 +381,37 @@ pub enum SettingError {
     },
 }
 
+/// On which side of another setting one has to be, in Kafka's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Not less.
+    AtLeast,
+    /// Not more.
+    AtMost,
+    /// More.
+    Above,
+}
+
+impl Side {
+    fn holds(self, value: i64, limit: i64) -> bool {
+        match self {
+            Self::AtLeast => value >= limit,
+            Self::AtMost => value <= limit,
+            Self::Above => value > limit,
+        }
+    }
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AtLeast => "greater than or equal to",
+            Self::AtMost => "less than or equal to",
+            Self::Above => "greater than",
+        })
+    }
+}
+
 /// Values that were set and checked, by the broker's names.
 pub(crate) type Written = BTreeMap<&'static str, String>;
 
@@ -366,7 +423,8 @@ pub(crate) fn broker_knob(name: &str) -> Result<&'static Knob, SettingError> {
     if let Some(knob) = REGISTRY.iter().find(|knob| knob.name == name) {
         return Ok(knob);
     }
-    if let Some(knob) = REGISTRY.iter().find(|knob| knob.topic_name() == Some(name)) {
+    let is_meant = |knob: &&Knob| knob.topic_name() == Some(name) || knob.group_name() == Some(name);
+    if let Some(knob) = REGISTRY.iter().find(is_meant) {
         return Err(SettingError::OtherScope { name: name.to_owned(), instead: knob.name });
     }
     Err(unknown(name, REGISTRY.iter().map(|knob| knob.name)))
@@ -386,6 +444,26 @@ pub(crate) fn topic_knob(name: &str) -> Result<&'static Knob, SettingError> {
         }
         Some(knob) => Err(SettingError::BrokerOnly { name: knob.name }),
         None => Err(unknown(name, REGISTRY.iter().filter_map(Knob::topic_name))),
+    }
+}
+
+/// The knob that a group calls `name`.
+///
+/// # Errors
+/// There is none; the error says what was meant or what to write instead.
+pub(crate) fn group_knob(name: &str) -> Result<&'static Knob, SettingError> {
+    if let Some(knob) = REGISTRY.iter().find(|knob| knob.group_name() == Some(name)) {
+        return Ok(knob);
+    }
+    match REGISTRY.iter().find(|knob| knob.name == name) {
+        Some(Knob { scope: Scope::Group(instead), .. }) => {
+            Err(SettingError::OtherScope { name: name.to_owned(), instead })
+        }
+        Some(_) | None if name.starts_with("share.") => Err(not_served(name, "there are no share groups")),
+        Some(_) | None if name.starts_with("streams.") => {
+            Err(not_served(name, "there are no streams groups"))
+        }
+        Some(_) | None => Err(unknown(name, REGISTRY.iter().filter_map(Knob::group_name))),
     }
 }
 
@@ -451,14 +529,25 @@ fn flag(written: &Written, name: &'static str) -> bool {
     in_force(written, name).parse().expect("flags are checked when they are written")
 }
 
+/// What is repeated of a name.
+fn shortened(name: &str) -> String {
+    match name.len() > NAME_BYTES_MAX {
+        true => format!("{}...", name.chars().take(NAME_BYTES_MAX).collect::<String>()),
+        false => name.to_owned(),
+    }
+}
+
+fn not_served(name: &str, reason: &'static str) -> SettingError {
+    SettingError::NotServed { name: shortened(name), reason }
+}
+
 fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> SettingError {
     if name.len() > NAME_BYTES_MAX {
-        let name = format!("{}...", name.chars().take(NAME_BYTES_MAX).collect::<String>());
-        return SettingError::Unknown { name, suggestion: None };
+        return SettingError::Unknown { name: shortened(name), suggestion: None };
     }
-    let not_served = registry::NOT_SERVED.iter().find(|(names, _)| names.contains(&name));
-    if let Some((_, reason)) = not_served {
-        return SettingError::NotServed { name: name.to_owned(), reason };
+    let found = registry::NOT_SERVED.iter().find(|(names, _)| names.contains(&name));
+    if let Some((_, reason)) = found {
+        return not_served(name, reason);
     }
     let closest = known.map(|other| (distance(name, other), other)).min();
     // Further away than this it is another word, not a slip.

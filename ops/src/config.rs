@@ -17,9 +17,9 @@ pub(crate) enum ConfigCommand {
     List(ListArgs),
     /// Show what a broker would be started with, and where that was written
     Show(Box<show::ShowArgs>),
-    /// Show settings of a topic or a broker that runs
+    /// Show settings of a topic, a group or a broker that runs
     Get(dynamic::GetArgs),
-    /// Change settings of a topic or a broker that runs; in force at once, and kept
+    /// Change settings of a topic, a group or a broker that runs; in force at once, and kept
     Set(dynamic::SetArgs),
     /// Take settings back that were set
     Unset(dynamic::UnsetArgs),
@@ -43,15 +43,19 @@ pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<Outcome> {
     match command {
         ConfigCommand::List(ListArgs { json: false }) => {
             let row = |knob: &Knob| {
-                let topic = knob.topic_name().unwrap_or_default();
-                vec![knob.name.to_owned(), shown(knob.default).to_owned(), topic.to_owned()]
+                let own = knob.topic_name().or(knob.group_name()).unwrap_or_default();
+                vec![knob.name.to_owned(), shown(knob.default).to_owned(), own.to_owned()]
             };
-            output::table(&["setting", "default", "on a topic"], REGISTRY.iter().map(row).collect())?;
+            output::table(
+                &["setting", "default", "on a topic or group"],
+                REGISTRY.iter().map(row).collect(),
+            )?;
         }
         ConfigCommand::List(ListArgs { json: true }) => {
             for knob in REGISTRY {
                 output::json(&json!({
-                    "name": knob.name, "topic_name": knob.topic_name(), "default": knob.default,
+                    "name": knob.name, "topic_name": knob.topic_name(), "group_name": knob.group_name(),
+                    "default": knob.default,
                     "values": values(knob.kind), "live": knob.effect == Effect::AtOnce, "doc": knob.doc,
                 }))?;
             }
@@ -73,6 +77,9 @@ fn document() -> String {
         text += &format!("- Values: {}\n- Default: `{}`\n", values(knob.kind), shown(knob.default));
         if let Some(name) = knob.topic_name() {
             text += &format!("- On a topic: `{name}`\n");
+        }
+        if let Some(name) = knob.group_name() {
+            text += &format!("- On a group: `{name}`\n");
         }
         text += match knob.effect {
             Effect::AtOnce => "- Can be set while the broker runs\n",
@@ -99,12 +106,14 @@ An unknown name is an error, so that a slip is not a silent default. `millstream
 of `serve`, tells what comes of it and which place each value is from.
 
 Settings with a name \"on a topic\" can also be given to one topic, when it is created or later:
-`millstream topic create orders --config segment.bytes=1048576`.
+`millstream topic create orders --config segment.bytes=1048576`. Those with a name \"on a group\" can be given to one group of
+the new protocol, whether it is there already or not, and stay when the group is deleted:
+`millstream config set --group billing consumer.session.timeout.ms=60000`.
 
 What can be set while the broker runs is set with `millstream config set --topic orders retention.ms=86400000` (or
 `--broker 1`, or `--all-brokers`), or with any client of Kafka (`kafka-configs`), for all brokers or for one; it
 takes effect at once, also on what is open, is kept with the metadata, and wins over the three places above. The
-strongest is what a topic sets for itself, then what is set for one broker, then for all brokers.
+strongest is what a topic or group sets for itself, then what is set for one broker, then for all brokers.
 ";
 
 fn shown(default: &str) -> &str {

@@ -319,7 +319,7 @@ fn origin(entry: &ConfigEntry) -> &'static str {
             "broker"
         }
         ConfigSource::Default => "default",
-        ConfigSource::Unlisted(_) => "unknown",
+        ConfigSource::Group | ConfigSource::Unlisted(_) => "unknown",
     }
 }
 

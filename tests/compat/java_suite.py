@@ -17,9 +17,8 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "group.consumer.heartbeat.interval.ms": "500",
+    "group.consumer.min.heartbeat.interval.ms": "500",
 }
-# What only Kafka needs: there the interval has a bound that is a setting.
-SETTINGS_OF = {"kafka": {"group.consumer.min.heartbeat.interval.ms": "500"}, "millstream": {}}
 CLASSES = {
     "new": ["GroupCases:classic", "GroupCases:consumer", "ClassicCases", "AdminCases", "NewCases"],
     "old": ["GroupCases:classic", "ClassicCases", "AdminCases", "OldCases"],
@@ -65,7 +64,7 @@ def main():
     options = parser.parse_args()
     listed = suite.entries(LIST[options.client])
     results = suite.Results("java" if options.client == "new" else "java-old", version(options.client))
-    with running(options.broker, SETTINGS | SETTINGS_OF[options.broker]) as broker:
+    with running(options.broker, SETTINGS) as broker:
         run(options, broker.address, listed, results)
     sys.exit(results.end(options, [entry for entry in listed if not entry.run]))
 

@@ -10,11 +10,13 @@ use parking_lot::Mutex;
 
 use super::topics::Topics;
 use crate::meta_store::{Expect, MetaError, MetaStore};
-use crate::settings::{self, BrokerSettings, Layer, Layers, SettingError, Written};
+use crate::settings::{self, BrokerSettings, GroupOverrides, GroupOwn, Layer, Layers, SettingError, Written};
 
 /// The entries of the store; what is set for one broker is told apart by its id.
 const ALL_BROKERS: &str = "configs/brokers/";
 const THIS_BROKER: &str = "configs/brokers/1";
+/// The id of a group follows.
+const GROUPS: &str = "configs/groups/";
 
 /// Why settings were not changed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,8 @@ pub(crate) struct LiveSettings {
 struct Versions {
     all_brokers: Expect,
     this_broker: Expect,
+    /// Of those groups that have an entry.
+    groups: BTreeMap<String, u64>,
 }
 
 impl LiveSettings {
@@ -65,7 +69,9 @@ impl LiveSettings {
             );
             settings
         });
-        let changing = Mutex::new(Versions { all_brokers: expect_all, this_broker: expect_this });
+        let (own, groups) = read_groups(&*store)?;
+        let settings = settings.with_groups(Arc::new(own));
+        let changing = Mutex::new(Versions { all_brokers: expect_all, this_broker: expect_this, groups });
         Ok(Self { now: ArcSwap::from_pointee(settings), store, changing })
     }
 
@@ -86,6 +92,7 @@ impl LiveSettings {
         let before = self.now.load_full();
         let written = edit(&before)?;
         let next = BrokerSettings::of(before.layers.with(layer, written))?;
+        let next = next.with_groups(Arc::clone(&before.groups.own));
         let swap = topics.swap_defaults(&next.topic_defaults)?;
         if intent == Intent::Check {
             return Ok(());
@@ -102,6 +109,58 @@ impl LiveSettings {
         tracing::info!(?layer, "settings changed");
         Ok(())
     }
+
+    /// Changes what a group sets for itself: durable, and in force, when this returns. Whether there is such a group
+    /// does not matter. Blocks on the disk.
+    pub(crate) fn change_group(
+        &self,
+        group: &str,
+        intent: Intent,
+        edit: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, SettingError>,
+    ) -> Result<(), ChangeError> {
+        let mut versions = self.changing.lock();
+        let before = self.now.load_full();
+        let nothing = GroupOwn::default();
+        let was = before.groups.own.get(group).unwrap_or(&nothing);
+        let own = GroupOwn::new(edit(was.written())?)?;
+        before.groups.consumer.times.check_own(&own)?;
+        if intent == Intent::Check || own == *was {
+            return Ok(());
+        }
+        let key = format!("{GROUPS}{group}");
+        let expect = versions.groups.get(group).map_or(Expect::Absent, |version| Expect::Version(*version));
+        let mut next = GroupOverrides::clone(&before.groups.own);
+        if own.is_empty() {
+            self.store.delete(&key, expect)?;
+            versions.groups.remove(group);
+            next.remove(group);
+        } else {
+            let value = serde_json::to_vec(own.written()).expect("text always serialises");
+            let version = self.store.put(&key, Bytes::from(value), expect)?;
+            versions.groups.insert(group.to_owned(), version);
+            next.insert(group.to_owned(), own);
+        }
+        self.now.store(Arc::new(BrokerSettings::clone(&before).with_groups(Arc::new(next))));
+        tracing::info!(group, "a group's settings changed");
+        Ok(())
+    }
+}
+
+/// What the store has of single groups.
+fn read_groups(store: &dyn MetaStore) -> Result<(GroupOverrides, BTreeMap<String, u64>), MetaError> {
+    let (mut own, mut versions) = (GroupOverrides::new(), BTreeMap::new());
+    for (key, entry) in store.list(GROUPS)? {
+        let group = key.strip_prefix(GROUPS).expect("it was asked for by this prefix").to_owned();
+        let written: BTreeMap<String, String> = serde_json::from_slice(&entry.value)
+            .map_err(|error| MetaError::corrupt(&key, &error.to_string()))?;
+        // Bounds are not looked at: they may have moved since, and what is beyond them counts up to them.
+        match GroupOwn::new(written) {
+            Ok(of_group) => drop(own.insert(group.clone(), of_group)),
+            Err(error) => tracing::error!(group, %error, "what was set for a group is left out"),
+        }
+        versions.insert(group, entry.version);
+    }
+    Ok((own, versions))
 }
 
 /// What the store has of one layer; what is not known any more, or not set while a broker runs, is left out.

@@ -2,12 +2,14 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::storage::space::LowWater;
 
 use super::{
-    GroupSettings, Layers, SettingError, TopicSettings, Written, flag, in_force, number, parse_address, size,
+    GroupOverrides, GroupSettings, Layers, SettingError, TopicSettings, Written, flag, in_force, number,
+    parse_address, size,
 };
 
 /// What a Produce request needs besides its batch: header, topic name, array lengths.
@@ -85,6 +87,8 @@ impl BrokerSettings {
         }
         check_data_dirs(&written)?;
         topic_defaults.check_lags()?;
+        let groups = GroupSettings::new(&written);
+        groups.consumer.times.check()?;
         let replication_policy = match in_force(&written, "replication.factor.policy") {
             "virtual" => ReplicationPolicy::Virtual,
             _ => ReplicationPolicy::Strict,
@@ -118,10 +122,16 @@ impl BrokerSettings {
             },
             cleaner_backoff: millis(&written, "log.cleaner.backoff.ms"),
             scrub_bytes_per_second: NonZeroU64::new(size(&written, "log.scrub.max.bytes.per.second") as u64),
-            groups: GroupSettings::new(&written),
+            groups,
             layers,
             written,
         })
+    }
+
+    /// The same, with what single groups set for themselves.
+    pub(crate) fn with_groups(mut self, own: Arc<GroupOverrides>) -> Self {
+        self.groups.own = own;
+        self
     }
 
     /// The data folders, the one with the metadata first.

@@ -3,7 +3,9 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use super::{Effect, Kind, Knob, Layer, Layers, SettingError, Written, knob_for, topic_knob, words};
+use super::{
+    Effect, Kind, Knob, Layer, Layers, SettingError, Written, group_knob, knob_for, topic_knob, words,
+};
 
 /// What becomes of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,20 +35,32 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
-    /// What a topic sets for itself afterwards; `layers` say what else holds.
+    /// What a topic sets for itself afterwards.
     ///
     /// # Errors
     /// A name or an edit makes no sense. Values are checked when they are taken over.
     pub(crate) fn of_topic(
         &self,
         written: &BTreeMap<String, String>,
-        layers: &Layers,
     ) -> Result<BTreeMap<String, String>, SettingError> {
-        let find = |name: &str, _: &str| {
+        self.apply(written, &|name, _| {
             let knob = topic_knob(name)?;
             Ok((knob.topic_name().unwrap_or(knob.name), knob))
-        };
-        self.apply(written, &find, &|knob| in_force(layers, knob))
+        })
+    }
+
+    /// What a group sets for itself afterwards.
+    ///
+    /// # Errors
+    /// A name or an edit makes no sense. Values are checked when they are taken over.
+    pub(crate) fn of_group(
+        &self,
+        written: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, SettingError> {
+        self.apply(written, &|name, _| {
+            let knob = group_knob(name)?;
+            Ok((knob.group_name().unwrap_or(knob.name), knob))
+        })
     }
 
     /// What is written in one of the broker's places afterwards.
@@ -61,12 +75,7 @@ impl Edits {
                 Effect::AtStart => Err(SettingError::AtStartOnly { name: knob.name }),
             }
         };
-        let weaker = match layer {
-            Layer::AtStart => Layers::default(),
-            Layer::AllBrokers => Layers { at_start: layers.at_start.clone(), ..Layers::default() },
-            Layer::ThisBroker => layers.with(layer, Written::new()),
-        };
-        let written = self.apply(layers.written(layer), &find, &|knob| in_force(&weaker, knob))?;
+        let written = self.apply(layers.written(layer), &find)?;
         for (name, value) in &written {
             knob_for(name, value)?.check(value)?;
         }
@@ -77,17 +86,19 @@ impl Edits {
         &self,
         written: &BTreeMap<K, String>,
         find: &dyn Fn(&str, &str) -> Result<(&'static str, &'static Knob), SettingError>,
-        inherited: &dyn Fn(&'static Knob) -> String,
     ) -> Result<BTreeMap<K, String>, SettingError> {
         let mut next = match self.kept {
             Kept::All => written.clone(),
             Kept::None => BTreeMap::new(),
         };
         for (name, edit) in &self.each {
+            // As in Kafka from what is written in this place, else from the default, whatever weaker places say.
             let listed = |value: &str| {
                 let (name, knob) = find(name, value)?;
                 match knob.kind {
-                    Kind::List(_) => Ok((name, next.get(name).cloned().unwrap_or_else(|| inherited(knob)))),
+                    Kind::List(_) => {
+                        Ok((name, next.get(name).map_or(knob.default, String::as_str).to_owned()))
+                    }
                     _ => Err(SettingError::NoList { name }),
                 }
             };
@@ -113,10 +124,6 @@ impl Edits {
     }
 }
 
-fn in_force(layers: &Layers, knob: &Knob) -> String {
-    layers.values(knob).next().map_or(knob.default, |(_, value)| value).to_owned()
-}
-
 fn appended(list: &str, more: &str) -> String {
     let mut all: Vec<&str> = words(list).filter(|word| !word.is_empty()).collect();
     for word in words(more) {
@@ -139,7 +146,7 @@ mod tests {
     fn edited(written: &[(&str, &str)], kept: Kept, edits: &[(&str, Edit)]) -> Result<String, SettingError> {
         let written = written.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let each = edits.iter().map(|(name, edit)| ((*name).to_owned(), edit.clone())).collect();
-        let next = Edits { kept, each }.of_topic(&written, &Layers::default())?;
+        let next = Edits { kept, each }.of_topic(&written)?;
         Ok(next.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
     }
 
@@ -170,6 +177,19 @@ mod tests {
         assert_eq!(after(&both, subtract("other")), "cleanup.policy=compact,delete");
         let refused = edited(&[], Kept::All, &[("retention.ms", Edit::Append("5".into()))]).unwrap_err();
         assert_eq!(refused, SettingError::NoList { name: "retention.ms" });
+    }
+
+    #[test]
+    fn a_list_grows_from_the_default_and_not_from_what_a_weaker_place_says() {
+        let written = |policy: &str| Written::from([("log.cleanup.policy", policy.to_owned())]);
+        let layers = Layers {
+            at_start: written("compact"),
+            all_brokers: written("compact"),
+            this_broker: Written::new(),
+        };
+        let each = vec![("log.cleanup.policy".to_owned(), Edit::Append("compact".to_owned()))];
+        let next = Edits { kept: Kept::All, each }.of_broker(Layer::ThisBroker, &layers).unwrap();
+        assert_eq!(next, written("delete,compact"));
     }
 
     #[test]

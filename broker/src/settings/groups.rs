@@ -1,9 +1,11 @@
 //! What the group coordinator needs of the broker's settings.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker::millis;
+use super::group_times::{GroupOverrides, GroupTimes, Pace};
 use super::{Written, in_force, number, size};
 use crate::groups::{Assignor, MigrationPolicy};
 
@@ -30,21 +32,19 @@ pub(crate) struct GroupSettings {
     pub(crate) session_ms: RangeInclusive<i32>,
     /// Of groups of the new protocol.
     pub(crate) consumer: ConsumerSettings,
+    /// What single groups set for themselves.
+    pub(crate) own: Arc<GroupOverrides>,
 }
 
 /// Settings of groups of the new protocol (KIP-848).
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerSettings {
-    /// How often members are to come.
-    pub(crate) heartbeat_interval: Duration,
-    /// How long a member may be silent.
-    pub(crate) session_timeout: Duration,
+    /// What a group may set for itself as well.
+    pub(crate) times: GroupTimes,
     pub(crate) members_max: usize,
     /// Those that members may ask for; the first is everybody's who does not.
     pub(crate) assignors: Vec<Assignor>,
     pub(crate) migration: MigrationPolicy,
-    /// The least time between two targets.
-    pub(crate) assignment_interval: Duration,
 }
 
 impl ConsumerSettings {
@@ -52,12 +52,10 @@ impl ConsumerSettings {
         let assignors = in_force(written, "group.consumer.assignors").split(',');
         let policy = in_force(written, "group.consumer.migration.policy");
         Self {
-            heartbeat_interval: millis(written, "group.consumer.heartbeat.interval.ms"),
-            session_timeout: millis(written, "group.consumer.session.timeout.ms"),
+            times: GroupTimes::new(written),
             members_max: size(written, "group.consumer.max.size"),
             assignors: assignors.filter_map(|name| Assignor::named(name.trim())).collect(),
             migration: MigrationPolicy::named(policy).expect("words are checked when they are written"),
-            assignment_interval: millis(written, "group.consumer.assignment.interval.ms"),
         }
     }
 }
@@ -67,6 +65,13 @@ impl GroupSettings {
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         Self::new(&Written::new())
+    }
+
+    /// The defaults, but for the least time between two targets of a group.
+    #[cfg(test)]
+    pub(crate) fn assigning_each(interval: Duration) -> Self {
+        let name = "group.consumer.assignment.interval.ms";
+        Self::new(&Written::from([(name, interval.as_millis().to_string())]))
     }
 
     pub(super) fn new(written: &Written) -> Self {
@@ -84,7 +89,13 @@ impl GroupSettings {
             session_ms: milliseconds(written, "group.min.session.timeout.ms")
                 ..=milliseconds(written, "group.max.session.timeout.ms"),
             consumer: ConsumerSettings::new(written),
+            own: Arc::default(),
         }
+    }
+
+    /// The times of one group of the new protocol.
+    pub(crate) fn pace(&self, group: &str) -> Pace {
+        self.consumer.times.pace(self.own.get(group))
     }
 }
 

@@ -22,6 +22,16 @@ const fn topic(
     Knob { name, scope: Scope::Topic(topic_name), effect: Effect::AtOnce, kind, default, doc }
 }
 
+const fn group(
+    name: &'static str,
+    group_name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Knob {
+    Knob { name, scope: Scope::Group(group_name), effect: Effect::AtOnce, kind, default, doc }
+}
+
 const fn int(min: i32) -> Kind {
     Kind::Int { min, max: i32::MAX }
 }
@@ -70,9 +80,10 @@ pub static REGISTRY: &[Knob] = &[
         "57671680",
         "The most bytes of records in one Fetch reply, whatever the consumer asks for. A single larger batch is still returned whole.",
     ),
-    live(
+    group(
         "group.consumer.assignment.interval.ms",
-        Kind::Int { min: 0, max: 15_000 },
+        "consumer.assignment.interval.ms",
+        int(0),
         "200",
         "The least time between two assignments of a group of the new protocol. Members that come within it move partitions once.",
     ),
@@ -82,11 +93,30 @@ pub static REGISTRY: &[Knob] = &[
         "uniform,range",
         "Assignors that members of the new protocol may ask for. The first is that of groups whose members ask for none.",
     ),
-    live(
+    group(
         "group.consumer.heartbeat.interval.ms",
-        Kind::Int { min: 100, max: 60_000 },
+        "consumer.heartbeat.interval.ms",
+        int(1),
         "5000",
         "How often members of the new protocol send heartbeats. While a group changes they are asked for more.",
+    ),
+    live(
+        "group.consumer.max.assignment.interval.ms",
+        int(0),
+        "15000",
+        "The most that group.consumer.assignment.interval.ms may be, and the same of one group.",
+    ),
+    live(
+        "group.consumer.max.heartbeat.interval.ms",
+        int(1),
+        "15000",
+        "The most that group.consumer.heartbeat.interval.ms may be, and the same of one group.",
+    ),
+    live(
+        "group.consumer.max.session.timeout.ms",
+        int(1),
+        "60000",
+        "The most that group.consumer.session.timeout.ms may be, and the same of one group.",
     ),
     live(
         "group.consumer.max.size",
@@ -101,8 +131,27 @@ pub static REGISTRY: &[Knob] = &[
         "Whether a group that has members may change its protocol: to the new one when the first member that speaks it joins (upgrade), back when the last of them leaves (downgrade), both or neither.",
     ),
     live(
+        "group.consumer.min.assignment.interval.ms",
+        int(0),
+        "0",
+        "The least that group.consumer.assignment.interval.ms may be, and the same of one group.",
+    ),
+    live(
+        "group.consumer.min.heartbeat.interval.ms",
+        int(1),
+        "5000",
+        "The least that group.consumer.heartbeat.interval.ms may be, and the same of one group.",
+    ),
+    live(
+        "group.consumer.min.session.timeout.ms",
+        int(1),
+        "45000",
+        "The least that group.consumer.session.timeout.ms may be, and the same of one group.",
+    ),
+    group(
         "group.consumer.session.timeout.ms",
-        Kind::Int { min: 1_000, max: 3_600_000 },
+        "consumer.session.timeout.ms",
+        int(1),
         "45000",
         "How long a member of the new protocol may be silent before it is out.",
     ),

@@ -14,6 +14,7 @@ use super::bed::{Bed, Client, batch};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -133,7 +134,17 @@ fn what_makes_no_sense_is_refused_with_kafkas_code_and_a_reason() {
         (BROKER, "1", &[("message.max.bytes", SET, Some("104857600"))], request, "socket.request.max.bytes"),
         (8, "1", &[("root", SET, Some("DEBUG"))], request, "--log"),
         (16, "m", &[("interval.ms", SET, Some("1"))], request, "not collected"),
-        (32, "g", &[("consumer.session.timeout.ms", SET, Some("1"))], request, "group.*"),
+        (GROUP, "", &[("consumer.session.timeout.ms", SET, Some("50000"))], request, "need its id"),
+        (
+            GROUP,
+            "g",
+            &[("consumer.session.timeout.ms", SET, Some("1"))],
+            config,
+            "group.consumer.min.session",
+        ),
+        (GROUP, "g", &[("consumer.session.timeout.ms", APPEND, Some("1"))], config, "not a list"),
+        (GROUP, "g", &[("consumer.session", SET, Some("1"))], config, "no setting"),
+        (GROUP, "g", &[("share.session.timeout.ms", SET, Some("50000"))], config, "no share groups"),
         (3, "x", &[], request, "no resource type 3"),
     ];
     for (kind, name, edits, expected, reason) in table {
@@ -279,8 +290,47 @@ fn resources_with_settings_are_listed_by_kind() {
     assert_eq!(list(0, &[]), (ErrorCode::None, vec![]), "version 0 lists metrics of clients only");
     assert_eq!(list(1, &[]), (ErrorCode::None, vec![topic.clone(), broker.clone()]));
     assert_eq!(list(1, &[TOPIC]), (ErrorCode::None, vec![topic]));
-    assert_eq!(list(1, &[BROKER, 8, 16, 32]), (ErrorCode::None, vec![broker]));
+    assert_eq!(list(1, &[BROKER, 8, 16, GROUP]), (ErrorCode::None, vec![broker]));
     assert_eq!(list(1, &[TOPIC, 3]), (ErrorCode::UnsupportedVersion, vec![]));
+}
+
+#[test]
+fn a_groups_settings_are_told_with_the_brokers_behind_them_and_listed() {
+    const SESSION: &str = "consumer.session.timeout.ms";
+    let mut bed = Bed::with(&[("group.consumer.session.timeout.ms", "50000")]);
+    let mut client = bed.client();
+    let of_group = |client: &mut Client| told(client, GROUP, "g", SESSION);
+    assert_eq!(of_group(&mut client), ("50000".into(), 4, vec![4, 5]));
+    set(&mut client, GROUP, "g", SESSION, "60000");
+    set(&mut client, GROUP, "a b:\u{fc}", SESSION, "55000");
+    assert_eq!(of_group(&mut client), ("60000".into(), 8, vec![8, 4, 5]));
+    let config = describe(&mut client, GROUP, "g", SESSION).unwrap();
+    let synonyms: Vec<_> = config.synonyms.iter().map(|synonym| &*synonym.name).collect();
+    assert_eq!(synonyms, [SESSION, "group.consumer.session.timeout.ms", "group.consumer.session.timeout.ms"]);
+    assert_eq!((config.config_type, config.read_only), (3, false));
+    let list = |client: &mut Client| {
+        let told = client.call(1, &ListConfigResourcesRequest { resource_types: vec![GROUP] });
+        let names =
+            told.config_resources.iter().map(|one| (one.resource_type, one.resource_name.to_string()));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(list(&mut client), [(GROUP, "a b:\u{fc}".to_owned()), (GROUP, "g".to_owned())]);
+    set(&mut client, BROKER, "", "group.consumer.session.timeout.ms", "45000");
+    bed.stop();
+    bed.start();
+    let mut client = bed.client();
+    assert_eq!(of_group(&mut client), ("60000".into(), 8, vec![8, 3, 4, 5]), "after a restart");
+    let alter = AlterConfigsRequest {
+        resources: vec![alter_configs_request::AlterConfigsResource {
+            resource_type: GROUP,
+            resource_name: KStr::from("g"),
+            configs: Vec::new(),
+        }],
+        validate_only: false,
+    };
+    assert_eq!(client.call(2, &alter).responses[0].error_code, 0, "a replacement by nothing takes all back");
+    assert_eq!(of_group(&mut client), ("45000".into(), 3, vec![3, 4, 5]));
+    assert_eq!(list(&mut client), [(GROUP, "a b:\u{fc}".to_owned())]);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use millstream_protocol::messages::consumer_group_describe_response::DescribedGroup;
+use millstream_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use millstream_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -11,9 +14,9 @@ use millstream_protocol::messages::offset_fetch_request::{
 };
 use millstream_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    OffsetCommitRequest, OffsetFetchRequest,
+    IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
-use millstream_protocol::{ErrorCode, Uuid};
+use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use super::bed::{Bed, Client};
 
@@ -126,7 +129,12 @@ fn a_member_joins_commits_and_leaves_in_both_versions() {
 
 #[test]
 fn a_member_goes_on_where_it_was_after_a_restart_and_its_session_begins_anew() {
-    let mut bed = Bed::with(&[("group.consumer.session.timeout.ms", "1000")]);
+    let mut bed = Bed::with(&[
+        ("group.consumer.min.session.timeout.ms", "1000"),
+        ("group.consumer.session.timeout.ms", "1000"),
+        ("group.consumer.min.heartbeat.interval.ms", "100"),
+        ("group.consumer.heartbeat.interval.ms", "100"),
+    ]);
     let (mut client, _) = bed.with_topic("t");
     let joined = beat(&mut client, 1, &joining("mine"));
     bed.stop();
@@ -141,6 +149,46 @@ fn a_member_goes_on_where_it_was_after_a_restart_and_its_session_begins_anew() {
     }
     let gone = beat(&mut client, 1, &staying(&joined));
     assert_eq!(gone.error_code, ErrorCode::UnknownMemberId.code());
+}
+
+/// Sets and takes back settings of the group.
+fn configure(client: &mut Client, edits: &[(&str, Option<&str>)]) {
+    let configs = edits.iter().map(|(name, value)| AlterableConfig {
+        name: KStr::from(*name),
+        config_operation: i8::from(value.is_none()),
+        value: value.map(KStr::from),
+    });
+    let resource =
+        AlterConfigsResource { resource_type: 32, resource_name: "g".into(), configs: configs.collect() };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    assert_eq!(client.call(1, &request).responses[0].error_code, 0, "{edits:?}");
+}
+
+#[test]
+fn a_groups_own_times_hold_at_once_and_after_a_restart() {
+    const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+    const SESSION: &str = "consumer.session.timeout.ms";
+    let mut bed = Bed::with(&[
+        ("group.consumer.min.session.timeout.ms", "1000"),
+        ("group.consumer.min.heartbeat.interval.ms", "100"),
+    ]);
+    let (mut client, _) = bed.with_topic("t");
+    let joined = beat(&mut client, 1, &joining("mine"));
+    let usual = joined.heartbeat_interval_ms;
+    configure(&mut client, &[(HEARTBEAT, Some("117")), (SESSION, Some("1000"))]);
+    assert_eq!(beat(&mut client, 1, &staying(&joined)).heartbeat_interval_ms, 117);
+    let other = ConsumerGroupHeartbeatRequest { group_id: "other".into(), ..joining("x") };
+    assert_eq!(beat(&mut client, 1, &other).heartbeat_interval_ms, usual, "another group is not touched");
+    bed.stop();
+    bed.start();
+    let mut client = bed.client();
+    assert_eq!(beat(&mut client, 1, &staying(&joined)).heartbeat_interval_ms, 117, "after a restart");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while &*describe(&mut client, "g").group_state != "Empty" {
+        assert!(std::time::Instant::now() < deadline, "the session of 45 s holds, not the group's of 1 s");
+    }
+    configure(&mut client, &[(HEARTBEAT, None), (SESSION, None)]);
+    assert_ne!(beat(&mut client, 1, &joining("mine")).heartbeat_interval_ms, 117);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Settings of topics and brokers, as the broker tells them.
+//! Settings of topics, brokers and groups, as the broker tells them.
 
 mod alter;
 
@@ -19,6 +19,7 @@ pub use alter::{AlterConfigsError, AlterMode, ConfigEdit};
 const DOCUMENTED_FROM: i16 = 3;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 
 /// Whose settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum ConfigResource<'a> {
     Broker(BrokerId),
     /// What was set for all brokers while they run.
     AllBrokers,
+    /// A group's, whether it is there or not.
+    Group(&'a str),
 }
 
 impl ConfigResource<'_> {
@@ -38,6 +41,7 @@ impl ConfigResource<'_> {
             Self::Topic(name) => (TOPIC, KStr::from(name), To::Any),
             Self::Broker(id) => (BROKER, KStr::from(id.to_string()), To::Broker(id)),
             Self::AllBrokers => (BROKER, KStr::default(), To::Any),
+            Self::Group(id) => (GROUP, KStr::from(id), To::Any),
         }
     }
 }
@@ -47,6 +51,8 @@ impl ConfigResource<'_> {
 pub enum ConfigSource {
     /// Set on the topic.
     Topic,
+    /// Set on the group.
+    Group,
     /// Set on the broker while it runs.
     DynamicBroker,
     /// Set for all brokers while they run.
@@ -89,7 +95,7 @@ pub enum DescribeConfigsError {
 judge!(DescribeConfigsError only reads);
 
 impl Admin {
-    /// Every setting of a topic or broker, in the broker's order.
+    /// Every setting of a topic, broker or group, in the broker's order.
     ///
     /// # Errors
     /// That there is no such topic or broker, or that it refuses or cannot be asked.
@@ -134,6 +140,7 @@ fn entry(config: DescribeConfigsResourceResult) -> ConfigEntry {
             3 => ConfigSource::DynamicDefaultBroker,
             4 => ConfigSource::StaticBroker,
             5 => ConfigSource::Default,
+            8 => ConfigSource::Group,
             source => ConfigSource::Unlisted(source),
         },
         read_only: config.read_only,

@@ -1,4 +1,4 @@
-//! `millstream config get|set|unset`: settings of a running broker and its topics.
+//! `millstream config get|set|unset`: settings of a running broker, its topics and its groups.
 
 use anyhow::bail;
 use clap::Args;
@@ -24,14 +24,18 @@ pub(crate) struct Whose {
     /// What is set for all brokers
     #[arg(long)]
     all_brokers: bool,
+    /// A group's, whether it is there or not
+    #[arg(short, long, value_name = "GROUP")]
+    group: Option<String>,
 }
 
 impl Whose {
     fn resource(&self) -> ConfigResource<'_> {
-        match (&self.topic, self.broker) {
-            (Some(topic), _) => ConfigResource::Topic(topic),
-            (None, Some(id)) => ConfigResource::Broker(BrokerId(id)),
-            (None, None) => ConfigResource::AllBrokers,
+        match (&self.topic, self.broker, &self.group) {
+            (Some(topic), ..) => ConfigResource::Topic(topic),
+            (None, Some(id), _) => ConfigResource::Broker(BrokerId(id)),
+            (None, None, Some(group)) => ConfigResource::Group(group),
+            (None, None, None) => ConfigResource::AllBrokers,
         }
     }
 
@@ -148,6 +152,7 @@ fn show(entries: &[&ConfigEntry], as_json: bool) -> anyhow::Result<()> {
 fn origin(source: ConfigSource) -> String {
     match source {
         ConfigSource::Topic => "the topic".to_owned(),
+        ConfigSource::Group => "the group".to_owned(),
         ConfigSource::DynamicBroker => "set for this broker".to_owned(),
         ConfigSource::DynamicDefaultBroker => "set for all brokers".to_owned(),
         ConfigSource::StaticBroker => "the broker's start".to_owned(),

@@ -355,7 +355,7 @@ impl ConsumerGroup {
 
     /// When the member should come again.
     fn interval_ms(&self, turn: &Turn<'_>) -> i32 {
-        let usual = turn.settings.consumer.heartbeat_interval;
+        let usual = turn.settings.pace(&self.id).heartbeat_interval;
         let is_changing = self.changed_at.is_some_and(|at| turn.now.steady < at.after(CHANGING));
         let interval = match is_changing || self.rebalance.is_some() {
             true => usual.min(INTERVAL_WHILE_CHANGING),
@@ -365,7 +365,7 @@ impl ConsumerGroup {
     }
 
     pub(super) fn extend_session(&mut self, id: &KStr, turn: &Turn<'_>) {
-        let of_consumers = turn.settings.consumer.session_timeout;
+        let of_consumers = turn.settings.pace(&self.id).session_timeout;
         if let Some(member) = self.members.get_mut(id.as_str()) {
             let timeout = member.session_timeout(of_consumers);
             member.deadlines.session = Some(turn.now.steady.after(timeout));

@@ -86,7 +86,7 @@ impl ConsumerGroup {
     /// Makes a new target if one is due. Changes that follow each other within the interval share one, or a hundred
     /// members that come together would each move everybody's partitions.
     pub(super) fn assign_if_due(&mut self, turn: &mut Turn<'_>) {
-        let interval = turn.settings.consumer.assignment_interval;
+        let interval = turn.settings.pace(&self.id).assignment_interval;
         let is_soon = self.assigned_at.is_some_and(|last| turn.now.steady < last.after(interval));
         // The first target is made at once, as a member needs an epoch above zero, and so is that of a lone member.
         let must = self.target_epoch == 0 || self.members.len() == 1;

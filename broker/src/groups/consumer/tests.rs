@@ -48,8 +48,7 @@ fn topic_id(name: &str) -> Uuid {
 
 impl Bed {
     fn new(topics: &[(&str, i32)]) -> Self {
-        let mut settings = GroupSettings::for_tests();
-        settings.consumer.assignment_interval = Duration::ZERO;
+        let settings = GroupSettings::assigning_each(Duration::ZERO);
         let counts = topics.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         let mut bed = Self {
             shard: Shard::default(),

@@ -90,7 +90,7 @@ fn a_member_that_is_silent_for_its_session_is_out() {
 #[test]
 fn changes_within_the_interval_share_one_assignment() {
     let mut bed = Bed::new(&[("a", 100)]);
-    bed.settings.consumer.assignment_interval = Duration::from_millis(200);
+    bed.settings = GroupSettings::assigning_each(Duration::from_millis(200));
     let mut clients: Vec<Client> = (0..100).map(|at| Client::new(&format!("{at:03}"), &["a"])).collect();
     for client in &mut clients {
         client.join(&mut bed);

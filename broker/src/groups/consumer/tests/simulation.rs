@@ -32,7 +32,7 @@ impl World {
         let mut bed = Bed::new(&[("a", 4), ("b", 7)]);
         let mut rng = StdRng::seed_from_u64(seed);
         if rng.random_bool(0.5) {
-            bed.settings.consumer.assignment_interval = Duration::from_millis(200);
+            bed.settings = GroupSettings::assigning_each(Duration::from_millis(200));
         }
         Self { bed, actors: Vec::new(), rng, seed, born: 0, epoch: 0 }
     }

@@ -61,8 +61,17 @@ fn change(call: &Call, asked: Asked<'_>, kept: Kept, intent: Intent) -> Result<(
     let node = &call.node;
     match resource {
         Resource::Topic(name) => {
-            let settings = node.settings();
-            Ok(node.topics.configure(name, intent, |written| edits.of_topic(written, &settings.layers))?)
+            Ok(node.topics.configure(name, intent, |written| edits.of_topic(written))?)
+        }
+        Resource::Group(id) => {
+            let changed = node.settings.change_group(id, intent, |written| edits.of_group(written));
+            changed.map_err(|error| {
+                let code = match &error {
+                    ChangeError::Setting(_) | ChangeError::Topic { .. } => ErrorCode::InvalidConfig,
+                    ChangeError::Store(error) => code_for_store(error),
+                };
+                Refused::new(code, error.to_string())
+            })
         }
         Resource::AllBrokers => change_broker(call, Layer::AllBrokers, &edits, intent),
         Resource::ThisBroker => change_broker(call, Layer::ThisBroker, &edits, intent),

@@ -21,6 +21,7 @@ use crate::settings::{BrokerSettings, Effect, Kind, Knob, Layer, Layers, REGISTR
 /// Where a value comes from, as Kafka numbers it.
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_GROUP: i8 = 8;
 
 fn source_of(layer: Layer) -> i8 {
     match layer {
@@ -74,6 +75,7 @@ fn find(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, R
             let layers = &settings.layers;
             Ok(REGISTRY.iter().map(|knob| Entry::new(layers, knob, knob.name, None)).collect())
         }
+        Resource::Group(id) => Ok(group_entries(settings, id)),
     }
 }
 
@@ -96,8 +98,17 @@ pub(in crate::handlers::admin) fn topic_entries(
     configs: &BTreeMap<String, String>,
 ) -> Vec<Entry> {
     let named = REGISTRY.iter().filter_map(|knob| Some((knob, knob.topic_name()?)));
-    let entry = |(knob, name)| Entry::new(&settings.layers, knob, name, configs.get(name));
+    let own = |name| Some((configs.get(name)?.as_str(), SOURCE_TOPIC));
+    let entry = |(knob, name)| Entry::new(&settings.layers, knob, name, own(name));
     named.map(entry).collect()
+}
+
+/// Everything that a group can set for itself, by its names, whether there is such a group or not.
+fn group_entries(settings: &BrokerSettings, id: &str) -> Vec<Entry> {
+    let named = REGISTRY.iter().filter_map(|knob| Some((knob, knob.group_name()?)));
+    let of_group = settings.groups.own.get(id);
+    let own = |name| Some((of_group?.written().get(name)?.as_str(), SOURCE_GROUP));
+    named.map(|(knob, name)| Entry::new(&settings.layers, knob, name, own(name))).collect()
 }
 
 /// One setting that is in force.
@@ -112,16 +123,17 @@ pub(in crate::handlers::admin) struct Entry {
 }
 
 impl Entry {
-    fn new(layers: &Layers, knob: &'static Knob, name: &'static str, of_topic: Option<&String>) -> Self {
+    /// `own` is what the topic or group sets for itself, with the source that stands for that.
+    fn new(layers: &Layers, knob: &'static Knob, name: &'static str, own: Option<(&str, i8)>) -> Self {
         let synonym = |name: &'static str, value: &str, source| DescribeConfigsSynonym {
             name: KStr::from_static(name),
             value: Some(KStr::from(value)),
             source,
         };
-        let of_topic = of_topic.map(|value| synonym(name, value, SOURCE_TOPIC));
+        let own = own.map(|(value, source)| synonym(name, value, source));
         let of_broker = layers.values(knob).map(|(layer, value)| synonym(knob.name, value, source_of(layer)));
         let default = synonym(knob.name, knob.default, SOURCE_DEFAULT);
-        let synonyms: Vec<_> = of_topic.into_iter().chain(of_broker).chain([default]).collect();
+        let synonyms: Vec<_> = own.into_iter().chain(of_broker).chain([default]).collect();
         let value = synonyms[0].value.clone().unwrap_or_default();
         let read_only = knob.effect == Effect::AtStart;
         Self { name, value, source: synonyms[0].source, read_only, knob, synonyms }

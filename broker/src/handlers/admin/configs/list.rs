@@ -40,6 +40,10 @@ impl Handler for ListConfigResources {
             let brokers = call.node.view.brokers(call.peer.dialled);
             brokers.iter().for_each(|broker| list(BROKER, KStr::from(broker.node.0.to_string())));
         }
+        if asked.contains(&GROUP) {
+            let settings = call.node.settings();
+            settings.groups.own.keys().for_each(|group| list(GROUP, KStr::from(group.as_str())));
+        }
         // The other kinds have no settings here.
         Answer::Now(ListConfigResourcesResponse { config_resources, ..Default::default() })
     }

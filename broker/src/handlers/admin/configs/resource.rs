@@ -1,8 +1,9 @@
-//! What has settings: topics and brokers, as requests name them.
+//! What has settings: topics, brokers and groups, as requests name them.
 
 use millstream_protocol::ErrorCode;
 
 use crate::dispatch::Call;
+use crate::groups::GROUP_ID_BYTES_MAX;
 use crate::handlers::admin::refused::Refused;
 use crate::metadata::topic_name;
 
@@ -19,6 +20,8 @@ pub(super) enum Resource<'a> {
     Topic(&'a str),
     AllBrokers,
     ThisBroker,
+    /// Whether there is such a group does not matter.
+    Group(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -43,10 +46,16 @@ impl<'a> Resource<'a> {
                 "loggers cannot be set here; start the broker with --log FILTER (MILLSTREAM_LOG)".to_owned(),
             ),
             CLIENT_METRICS => refuse("metrics of clients are not collected here".to_owned()),
-            GROUP => refuse(
-                "groups have no settings of their own here; the broker's group.* hold for all".to_owned(),
-            ),
-            other => refuse(format!("there is no resource type {other}; topics are 2 and brokers are 4")),
+            GROUP if name.is_empty() => {
+                refuse("a group's settings need its id; the broker's group.* hold for all groups".to_owned())
+            }
+            GROUP if name.len() > GROUP_ID_BYTES_MAX => {
+                refuse(format!("a group id has at most {GROUP_ID_BYTES_MAX} bytes"))
+            }
+            GROUP => Ok(Self::Group(name)),
+            other => {
+                refuse(format!("there is no resource type {other}; topics are 2, brokers 4 and groups 32"))
+            }
         }
     }
 }
