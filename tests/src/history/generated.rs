@@ -1,6 +1,8 @@
 //! Histories as a correct broker leaves them: several writers and readers, unanswered and refused sends, clients that
 //! end, readers that are moved, restarts that take away what nobody was promised, and a log start that rises.
 
+pub mod transactions;
+
 use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
@@ -156,7 +158,7 @@ impl World {
             records.push(Sent { key, value, crc: crc(value), offset });
         }
         let process = self.writers[writer].process;
-        self.note(process, outcome, Action::Send { records });
+        self.note(process, outcome, Action::sent(records));
     }
 
     fn poll(&mut self, reader: usize) {
@@ -182,7 +184,7 @@ impl World {
             records.clear();
         }
         let process = *process;
-        self.note(process, outcome, Action::Poll { records });
+        self.note(process, outcome, Action::polled(records));
     }
 
     fn assign(&mut self, reader: usize) {
@@ -257,7 +259,11 @@ impl World {
         let (log_start, high_watermark) = (log.log_start as i64, log.values.len() as i64);
         let leader_epoch = log.leader_epoch;
         let process = self.new_process();
-        self.note(process, Outcome::Ok, Action::Mark { key, log_start, high_watermark, leader_epoch });
+        self.note(
+            process,
+            Outcome::Ok,
+            Action::Mark { key, log_start, high_watermark, last_stable: None, leader_epoch },
+        );
     }
 
     /// The last phase: a new reader reads all there is.

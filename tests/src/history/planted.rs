@@ -1,5 +1,7 @@
 //! Anomalies planted into clean histories, with what exactly is to be found.
 
+mod transactions;
+
 use std::collections::BTreeSet;
 
 use rand::rngs::StdRng;
@@ -36,6 +38,9 @@ pub fn findings(verdict: &Verdict) -> BTreeSet<Finding> {
 /// If the generator made a history with too few records to plant it.
 #[must_use]
 pub fn plant(kind: Kind, seed: u64) -> Planted {
+    if transactions::KINDS.contains(&kind) {
+        return transactions::plant(kind, seed);
+    }
     let Generated { history, logs } = clean(seed);
     let mut chance = StdRng::seed_from_u64(seed ^ 0x0070_6c61_6e74);
     let roomy = |log: &&(usize, Truth)| log.1.values.len() >= log.1.log_start + 6;
@@ -107,6 +112,15 @@ impl Plot {
             }
             Kind::NonmonotonicSend | Kind::IntNonmonotonicSend => self.writer(kind),
             Kind::WatermarkFell => self.watermark(),
+            Kind::AbortedRead
+            | Kind::Resurrected
+            | Kind::PrecommittedRead
+            | Kind::Torn
+            | Kind::LostTransaction
+            | Kind::ReadPastStable
+            | Kind::StableStalled
+            | Kind::StableFell
+            | Kind::ZombieWrote => unreachable!("planted elsewhere"),
         }
     }
 
@@ -131,7 +145,7 @@ impl Plot {
     fn offset_known_as(&mut self, is_meant: impl Fn(Outcome, Option<i64>) -> bool) -> i64 {
         let mut offsets = Vec::new();
         for op in &self.history {
-            let Action::Send { records } = &op.action else { continue };
+            let Action::Send { records, .. } = &op.action else { continue };
             let meant =
                 records.iter().filter(|sent| sent.key == self.key && is_meant(op.outcome, sent.offset));
             for sent in meant {
@@ -143,9 +157,8 @@ impl Plot {
     }
 
     fn value_of_another_key(&mut self) -> Option<Value> {
-        let sends = self.history.iter().filter_map(|op| match &op.action {
-            Action::Send { records } => Some(records),
-            Action::Poll { .. } | Action::Assign { .. } | Action::Crash | Action::Mark { .. } => None,
+        let sends = self.history.iter().filter_map(|op| {
+            if let Action::Send { records, .. } = &op.action { Some(records) } else { None }
         });
         sends.flatten().find(|sent| sent.key != self.key).map(|sent| sent.value)
     }
@@ -162,7 +175,7 @@ impl Plot {
             offset: *offset,
         };
         let records = records.iter().map(sent).collect();
-        self.note(process, outcome, Action::Send { records });
+        self.note(process, outcome, Action::sent(records));
     }
 
     fn poll(&mut self, process: Process, records: &[(i64, Value)]) {
@@ -173,7 +186,7 @@ impl Plot {
             crc: crc(*value),
         };
         let records = records.iter().map(polled).collect();
-        self.note(process, Outcome::Ok, Action::Poll { records });
+        self.note(process, Outcome::Ok, Action::polled(records));
     }
 
     /// As the log has them.
@@ -199,7 +212,7 @@ impl Plot {
     /// Takes an offset out of every poll.
     fn unread(&mut self, offset: i64) {
         for op in &mut self.history {
-            if let Action::Poll { records } = &mut op.action {
+            if let Action::Poll { records, .. } = &mut op.action {
                 records.retain(|polled| (polled.key, polled.offset) != (self.key, offset));
             }
         }
@@ -211,7 +224,7 @@ impl Plot {
         let at = |polled: &&mut Polled| (polled.key, polled.offset) == (self.key, offset);
         let mut readings: Vec<&mut Polled> = Vec::new();
         for op in &mut self.history {
-            if let Action::Poll { records } = &mut op.action {
+            if let Action::Poll { records, .. } = &mut op.action {
                 readings.extend(records.iter_mut().filter(at));
             }
         }
@@ -265,6 +278,7 @@ impl Plot {
             key: self.key,
             log_start: self.log.log_start as i64,
             high_watermark: fallen,
+            last_stable: None,
             leader_epoch: self.log.leader_epoch,
         };
         let process = NEW;

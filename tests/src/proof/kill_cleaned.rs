@@ -175,7 +175,7 @@ fn judge_compacted(history: &[Op]) -> Result<Left, Failure> {
     let mut newest: BTreeMap<Name, i64> = BTreeMap::new();
     let mut found: BTreeMap<Name, i64> = BTreeMap::new();
     for op in history {
-        let Action::Send { records } = &op.action else { continue };
+        let Action::Send { records, .. } = &op.action else { continue };
         for sent in records {
             sends.insert((sent.key, sent.value), (op.outcome, sent.crc, sent.offset));
             if let Some(offset) = sent.offset {
@@ -186,10 +186,9 @@ fn judge_compacted(history: &[Op]) -> Result<Left, Failure> {
         }
     }
     let mut reached: BTreeMap<Key, i64> = BTreeMap::new();
-    let polls = history.iter().filter_map(|op| match &op.action {
-        Action::Poll { records } => Some(records),
-        Action::Send { .. } | Action::Assign { .. } | Action::Crash | Action::Mark { .. } => None,
-    });
+    let polls = history
+        .iter()
+        .filter_map(|op| if let Action::Poll { records, .. } = &op.action { Some(records) } else { None });
     for polled in polls.flatten() {
         let Polled { key, offset, value, crc } = *polled;
         let wrong = |what: &str| Err(Failure::Broken(format!("partition {key}, offset {offset}: {what}")));

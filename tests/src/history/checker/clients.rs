@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::log::KeyLog;
 use super::{Anomaly, Kind, Verdict};
-use crate::history::{Action, Key, Op, Outcome, Process, Value};
+use crate::history::{Action, Isolation, Key, Op, Outcome, Process, Value};
 
 /// Follows every client through the history, with the finished logs at hand.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl<'a> Clients<'a> {
     pub(super) fn follow(&mut self, op: &Op, verdict: &mut Verdict) {
         let client = self.clients.entry(op.process).or_default();
         match &op.action {
-            Action::Send { records } => {
+            Action::Send { records, .. } => {
                 let places = records.iter().filter_map(|sent| {
                     Some((sent.key, self.keys.get(&sent.key)?.position(sent.value)?, Some(sent.value)))
                 });
@@ -48,7 +48,7 @@ impl<'a> Clients<'a> {
                         (true, true) => Kind::IntNonmonotonicSend,
                         (true, false) => Kind::NonmonotonicSend,
                         (false, _) => {
-                            let is_skip = step.is_within && step.skips(self.keys);
+                            let is_skip = step.is_within && step.skips(self.keys, Isolation::Uncommitted);
                             verdict.figures.send_skips += usize::from(is_skip);
                             continue;
                         }
@@ -56,13 +56,13 @@ impl<'a> Clients<'a> {
                     verdict.anomalies.push(step.anomaly(kind, op.process));
                 }
             }
-            Action::Poll { records } => {
+            Action::Poll { records, isolation, .. } => {
                 let places = records.iter().map(|polled| (polled.key, polled.offset, polled.value));
                 for step in steps(&mut client.read_to, places) {
                     let kind = match (step.to <= step.from, step.is_within) {
                         (true, true) => Kind::IntNonmonotonicPoll,
                         (true, false) => Kind::NonmonotonicPoll,
-                        (false, _) if !step.skips(self.keys) => continue,
+                        (false, _) if !step.skips(self.keys, *isolation) => continue,
                         (false, true) => Kind::IntPollSkip,
                         (false, false) => Kind::PollSkip,
                     };
@@ -77,7 +77,7 @@ impl<'a> Clients<'a> {
             Action::Crash => {
                 self.clients.remove(&op.process);
             }
-            Action::Mark { .. } => {}
+            Action::Mark { .. } | Action::Claim { .. } | Action::Begin { .. } | Action::End { .. } => {}
         }
     }
 }
@@ -102,9 +102,9 @@ fn steps(
 }
 
 impl Step {
-    /// Whether there is a record between, which somebody read.
-    fn skips(&self, keys: &BTreeMap<Key, KeyLog>) -> bool {
-        keys.get(&self.key).is_some_and(|log| log.has_record_between(self.from, self.to))
+    /// Whether there is a record between, which somebody read and this client is to see.
+    fn skips(&self, keys: &BTreeMap<Key, KeyLog>, isolation: Isolation) -> bool {
+        keys.get(&self.key).is_some_and(|log| log.has_record_between(self.from, self.to, isolation))
     }
 
     fn anomaly(&self, kind: Kind, process: Process) -> Anomaly {

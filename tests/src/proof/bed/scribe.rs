@@ -45,7 +45,7 @@ impl Scribe {
             let (key, offset) = (to.partition as Key, base.map(|base| base + n));
             Sent { key, value: *value, crc: payload::crc(&name, &bytes), offset }
         });
-        let action = Action::Send { records: records.collect() };
+        let action = Action::sent(records.collect());
         self.recorder.note(self.process, began_us, outcome, action);
         if answer.is_err() {
             self.recorder.note(self.process, began_us, Outcome::Info, Action::Crash);
@@ -90,14 +90,14 @@ pub(in crate::proof) fn read_all(
                 anyhow::bail!("reading partition {key} from {offset}: {}", fetched.code.name());
             }
             let next = fetched.records.last().map_or(offset, |record| record.offset + 1);
-            let action = Action::Poll { records: fetched.records };
+            let action = Action::polled(fetched.records);
             recorder.note(process, began_us, Outcome::Ok, action);
             if next == offset {
                 break fetched.high_watermark;
             }
             offset = next;
         };
-        let mark = Action::Mark { key, log_start, high_watermark, leader_epoch };
+        let mark = Action::Mark { key, log_start, high_watermark, last_stable: None, leader_epoch };
         recorder.note(process, recorder.now_us(), Outcome::Ok, mark);
     }
     Ok(())

@@ -27,7 +27,7 @@ fn note(load: &Load, process: Process, began_us: u64, records: &[ConsumerRecord]
         let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
         polled(record.partition as Key, record.offset, key, value)
     });
-    load.recorder.note(process, began_us, Outcome::Ok, Action::Poll { records: polled.collect() });
+    load.recorder.note(process, began_us, Outcome::Ok, Action::polled(polled.collect()));
 }
 
 /// An error that no absence of the broker explains.
@@ -40,9 +40,14 @@ fn judge(load: &Load, reader: &str, error: &ConsumeError) {
 
 /// Reads everything from the beginning, as it comes.
 pub(in crate::proof) async fn follow(load: Load) -> Result<()> {
-    let client = load.client().await?;
+    let mut consumer = loop {
+        let Some(client) = load.patient_client().await else { return Ok(()) };
+        let wanted = builder(client).assign_topic(&*load.topic, StartAt::Beginning);
+        if let Ok(consumer) = wanted.build().await {
+            break consumer;
+        }
+    };
     let process = load.recorder.process();
-    let mut consumer = builder(client).assign_topic(&*load.topic, StartAt::Beginning).build().await?;
     while !load.is_enough() {
         let began_us = load.recorder.now_us();
         match tokio::time::timeout(MOMENT, consumer.poll()).await {
@@ -107,7 +112,10 @@ pub(in crate::proof) async fn read_all(load: &Load) -> Result<()> {
 
 /// Asks for the bounds of every partition again and again until it is enough, at least once.
 pub(in crate::proof) async fn marks(load: Load) -> Result<()> {
-    let admin = load.client().await?.admin();
+    let admin = match load.patient_client().await {
+        Some(client) => client.admin(),
+        None => load.client().await?.admin(),
+    };
     let wanted: Vec<_> = (0..load.partitions as i32)
         .flat_map(|key| [(key, OffsetAt::Earliest), (key, OffsetAt::Latest)])
         .collect();
@@ -127,6 +135,7 @@ pub(in crate::proof) async fn marks(load: Load) -> Result<()> {
                     key: *key as Key,
                     log_start: starts[key],
                     high_watermark: offset,
+                    last_stable: None,
                     leader_epoch: listed.leader_epoch.unwrap_or(-1),
                 };
                 load.recorder.note(load.recorder.process(), began_us, Outcome::Ok, mark);

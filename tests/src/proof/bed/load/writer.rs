@@ -36,7 +36,8 @@ struct Pending {
 
 /// Writes until it is enough, and waits for the last answer.
 pub(in crate::proof) async fn write(load: Load, kind: Writer, progress: Arc<Progress>) -> Result<()> {
-    let builder = Producer::builder(load.client().await?).acks(kind.acks).idempotence(kind.idempotence);
+    let Some(client) = load.patient_client().await else { return Ok(()) };
+    let builder = Producer::builder(client).acks(kind.acks).idempotence(kind.idempotence);
     let producer = builder.compression(kind.compression).batch_bytes(4_000).build();
     let process = load.recorder.process();
     let mut chance = StdRng::seed_from_u64(kind.seed);
@@ -101,7 +102,7 @@ async fn settle(load: &Load, kind: &Writer, process: Process, send: Pending, pro
         }
     }
     for (outcome, records) in runs {
-        load.recorder.note(process, send.began_us, outcome, Action::Send { records });
+        load.recorder.note(process, send.began_us, outcome, Action::sent(records));
     }
     progress.in_flight.fetch_sub(count, Ordering::Relaxed);
 }
