@@ -12,10 +12,10 @@ mod disk;
 mod disk_full;
 mod failing;
 mod fsync;
-mod group_chaos;
-mod group_kill;
+mod groups;
 mod kill;
 mod kill_cleaned;
+mod once;
 mod recovery;
 mod reopen;
 mod simulated;
@@ -63,6 +63,8 @@ pub enum Proof {
     GroupChaos,
     /// SIGKILL while groups commit: no acknowledged commit is lost, and members go on
     GroupKill,
+    /// An idempotent producer on a bad network, with the broker killed: each record once, in order
+    Idempotence,
     /// Every proof, one after the other
     All,
 }
@@ -135,6 +137,7 @@ impl Proof {
         Self::Syscalls,
         Self::GroupChaos,
         Self::GroupKill,
+        Self::Idempotence,
     ];
 
     fn name(self) -> &'static str {
@@ -156,6 +159,7 @@ impl Proof {
             Self::Simulate => "simulate",
             Self::GroupChaos => "group-chaos",
             Self::GroupKill => "group-kill",
+            Self::Idempotence => "idempotence",
             Self::All => "all",
         }
     }
@@ -181,8 +185,9 @@ impl Proof {
             Self::PowerCut => simulated::power_cut(options),
             Self::Relaxed => simulated::relaxed(options),
             Self::Simulate => simulated::simulate(options),
-            Self::GroupChaos => group_chaos::run(options),
-            Self::GroupKill => group_kill::run(options),
+            Self::GroupChaos => groups::chaos::run(options),
+            Self::GroupKill => groups::kill::run(options),
+            Self::Idempotence => once::idempotence::run(options),
             Self::All => return all(options),
         };
         say(&format!("{}: {}", self.name(), proven?));

@@ -1,7 +1,8 @@
-//! What proofs on the real binary stand on, in reading order: the process that is harmed, who harms it, a client that hides
-//! nothing, what is sent and noted, clients of ours, and what becomes of the notes.
+//! What proofs on the real binary stand on, in reading order: the process that is harmed, who harms it and the way to it, a
+//! client that hides nothing, what is sent and noted, clients of ours, and what becomes of the notes.
 
 pub(super) mod broker;
+pub(super) mod proxy;
 pub(super) mod tracer;
 
 pub(super) mod group;

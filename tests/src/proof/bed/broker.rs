@@ -56,6 +56,11 @@ impl Setup {
         self
     }
 
+    /// The same with one more setting.
+    pub(in crate::proof) fn set(&mut self, pair: String) {
+        self.settings.push(pair);
+    }
+
     pub(in crate::proof) fn address(&self) -> SocketAddr {
         self.address
     }

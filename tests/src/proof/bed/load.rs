@@ -25,6 +25,8 @@ pub(in crate::proof) struct Load {
     pub(in crate::proof) bootstrap: Arc<str>,
     pub(in crate::proof) topic: Arc<str>,
     pub(in crate::proof) partitions: u32,
+    /// How long a client waits for one answer.
+    request_timeout: Duration,
     enough: Arc<AtomicBool>,
     wrong: Arc<Mutex<Vec<String>>>,
 }
@@ -43,16 +45,22 @@ impl Load {
             bootstrap: bootstrap.into(),
             topic: topic.into(),
             partitions,
+            request_timeout: Duration::from_secs(20),
             enough: Arc::default(),
             wrong: Arc::default(),
         }
+    }
+
+    /// The same with clients that do not wait long for an answer: on a bad network it may be lost.
+    pub(in crate::proof) fn impatient(self) -> Self {
+        Self { request_timeout: Duration::from_millis(400), ..self }
     }
 
     /// A client that finds the broker again soon after it is back.
     pub(in crate::proof) async fn client(&self) -> Result<Client> {
         let backoff = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(50) };
         let builder = Client::builder(&*self.bootstrap).backoff(backoff);
-        Ok(builder.request_timeout(Duration::from_secs(20)).connect().await?)
+        Ok(builder.request_timeout(self.request_timeout).connect().await?)
     }
 
     /// A client, though the broker may be away just now. None once it is enough.

@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::bed::broker::{Broker, Setup, pause};
-use super::bed::group::{Joining, Offsets, is_starting};
-use super::bed::wire::{Target, Wire, batch};
-use super::{Failure, Options, Proven};
 use crate::history::Key;
+use crate::proof::bed::broker::{Broker, Setup, pause};
+use crate::proof::bed::group::{Joining, Offsets, is_starting};
+use crate::proof::bed::wire::{Target, Wire, batch};
+use crate::proof::{Failure, Options, Proven};
 
 const TOPIC: &str = "chaos";
 const GROUP: &str = "chaos";
@@ -106,7 +106,7 @@ impl Crowd {
     }
 }
 
-pub(super) fn run(options: &Options) -> Proven {
+pub(in crate::proof) fn run(options: &Options) -> Proven {
     let seed = options.seed();
     let setup = Setup::new(&options.broker, &options.folder, SETTINGS)?;
     let broker = setup.start()?;

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::bed::broker::{Setup, pause};
-use super::bed::group::{Joining, Membership, Offsets, is_starting};
-use super::bed::wire::Wire;
-use super::{Failure, Options, Proven};
+use crate::proof::bed::broker::{Setup, pause};
+use crate::proof::bed::group::{Joining, Membership, Offsets, is_starting};
+use crate::proof::bed::wire::Wire;
+use crate::proof::{Failure, Options, Proven};
 
 const TOPIC: &str = "kills";
 const SIMPLE_GROUPS: usize = 6;
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-pub(super) fn run(options: &Options) -> Proven {
+pub(in crate::proof) fn run(options: &Options) -> Proven {
     let seed = options.seed();
     let kills = options.either(12, 100);
     let setup = Setup::new(&options.broker, &options.folder, SETTINGS)?;

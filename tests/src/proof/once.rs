@@ -1,0 +1,3 @@
+//! What is promised to be there once: records of idempotent producers, and of transactions.
+
+pub(super) mod idempotence;
