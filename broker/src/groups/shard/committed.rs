@@ -106,8 +106,9 @@ impl Shard {
         match self.entries.get_mut(group.as_str()) {
             Some(entry) => match &mut entry.group {
                 Some(group) => group.check_commit(turn, by),
-                // Offsets without a group: whoever claims to be a member is none.
-                None if by.is_member() => Err(ErrorCode::UnknownMemberId),
+                // Offsets without a group: whoever names a generation is no member. An id alone claims nothing, for
+                // clients of the new protocol have one before they join, and also if they never do.
+                None if by.generation_or_epoch >= 0 => Err(ErrorCode::UnknownMemberId),
                 None => Ok(()),
             },
             None if by.generation_or_epoch < 0 => Ok(()),

@@ -93,8 +93,11 @@ impl Bench {
 
     fn commit(&mut self, group: &'static str, topic: &'static str, partition: i32) {
         let (offset, metadata) = (i64::try_from(self.chance(1000)).unwrap(), "x".repeat(self.chance(3)));
+        // A client of the new protocol has a member id even where it joins no group.
+        let member_id = KStr::from_static(["", "m"][self.chance(2)]);
         let request = OffsetCommitRequest {
             group_id: KStr::from_static(group),
+            member_id,
             generation_id_or_member_epoch: -1,
             topics: vec![OffsetCommitRequestTopic {
                 name: KStr::from_static(topic),
