@@ -15,6 +15,16 @@ mod authorized;
 mod leader_told;
 mod wire_errors;
 
+use millstream_log::Isolation;
+
+/// What a request's isolation level lets see. Levels that nobody has defined see what the first does.
+fn isolation(level: i8) -> Isolation {
+    match level {
+        1 => Isolation::ReadCommitted,
+        _ => Isolation::ReadUncommitted,
+    }
+}
+
 /// Kafka's "no offset", "no timestamp".
 const NONE: i64 = -1;
 

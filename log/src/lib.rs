@@ -49,7 +49,10 @@ pub use log::{
     FlushError, Leadership, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice,
     ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
-pub use partition::ActiveProducer;
+pub use millstream_protocol::records::TransactionOutcome;
+pub use partition::{
+    ActiveProducer, EpochRule, FirstSequence, InTransaction, Marker, OpenTransaction, TransactionGuard,
+};
 pub use recovery::{LostRange, Recovery, TornTail};
-pub use segment::{DamageCause, TimestampedOffset};
-pub use tail::{Offsets, Parked};
+pub use segment::{AbortedTransaction, DamageCause, TimestampedOffset};
+pub use tail::{Isolation, Offsets, Parked};

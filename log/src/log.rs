@@ -31,7 +31,7 @@ use crate::recovery::{Recovered, Recovery, UnsyncedNames, recover};
 use crate::segment::Segment;
 use crate::segment_list::SegmentList;
 use crate::snapshot::Safety;
-use crate::tail::{Offsets, Parked, Tail};
+use crate::tail::{Isolation, Offsets, Parked, Tail};
 
 mod compacting;
 mod compaction;
@@ -46,6 +46,7 @@ mod reconfiguring;
 mod reopening;
 mod retention;
 mod scrubbing;
+mod transactions;
 mod writing;
 
 pub(crate) use compaction::cleaned_path;
@@ -125,11 +126,7 @@ impl Log {
         let Recovered { partition, segments, active_since_ms, cleaned_to, durable, saved, unsynced, report } =
             recover(&options, &dir, None)?;
         let leader_epoch = partition.leader_epoch();
-        let offsets = Offsets {
-            log_start: partition.log_start(),
-            high_watermark: partition.high_watermark(),
-            log_end: partition.log_end(),
-        };
+        let offsets = partition.offsets();
         let active = Arc::clone(segments.last().expect("recovery leaves at least one segment"));
         let epochs = Arc::<SharedEpochs>::default();
         let state = WriterState { partition, active, active_since_ms, cleaned_to };
@@ -193,10 +190,10 @@ impl Log {
         self.tail.offsets()
     }
 
-    /// Wakes `waker` once when the high watermark is beyond `beyond`, or the log closes or is deleted; at
-    /// once if it is so already.
-    pub fn park(&self, waker: &Waker, beyond: Offset) -> Parked {
-        self.tail.park(waker, beyond)
+    /// Wakes `waker` once when a reader of this isolation may see something at `beyond`, or the log closes or is
+    /// deleted; at once if it is so already.
+    pub fn park(&self, waker: &Waker, beyond: Offset, isolation: Isolation) -> Parked {
+        self.tail.park(waker, beyond, isolation)
     }
 
     /// The largest epoch at most `epoch` that wrote here, and the offset where it ended. An epoch older than

@@ -6,18 +6,24 @@
 
 use std::time::Duration;
 
-use millstream_protocol::records::{BatchHeader, TimestampType};
+use millstream_protocol::records::{BatchHeader, EndMarker, TimestampType, TransactionOutcome};
 
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
+use crate::tail::Offsets;
 
 mod epochs;
 mod producers;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 pub(crate) use epochs::{EpochHistory, EpochRun, EpochStart, SharedEpochs, believable_runs};
 pub use producers::ActiveProducer;
+use producers::Begins;
 pub(crate) use producers::{BatchMemo, Producer, Producers};
+pub(crate) use transactions::Aborted;
+use transactions::Unstable;
+pub use transactions::{EpochRule, FirstSequence, InTransaction, Marker, OpenTransaction, TransactionGuard};
 
 /// No time: what Kafka says where there is none.
 pub(crate) const NO_TIMESTAMP: i64 = -1;
@@ -36,8 +42,36 @@ pub(crate) enum Verdict {
 /// Why a batch must not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    OutOfOrderSequence { producer: ProducerId, expected: i32, found: i32 },
-    InvalidProducerEpoch { producer: ProducerId, current: i16, found: i16 },
+    OutOfOrderSequence {
+        producer: ProducerId,
+        expected: i32,
+        found: i32,
+    },
+    InvalidProducerEpoch {
+        producer: ProducerId,
+        current: i16,
+        found: i16,
+    },
+    /// A marker came since the guard was taken.
+    TransactionMoved {
+        producer: ProducerId,
+    },
+    /// A transaction of an older epoch has not ended.
+    TransactionOpen {
+        producer: ProducerId,
+        current: i16,
+        found: i16,
+    },
+    /// A batch without a transaction in the middle of one.
+    NotTransactional {
+        producer: ProducerId,
+    },
+    /// A marker of a coordinator that is none any more.
+    CoordinatorFenced {
+        producer: ProducerId,
+        current: i32,
+        found: i32,
+    },
 }
 
 /// The state of one partition.
@@ -50,6 +84,8 @@ pub(crate) struct Partition {
     leader_epoch: LeaderEpoch,
     epochs: EpochHistory,
     producers: Producers,
+    /// What its producers have open.
+    unstable: Unstable,
 }
 
 impl Partition {
@@ -67,7 +103,13 @@ impl Partition {
     ) -> Self {
         assert!(log_start <= log_end, "a snapshot whose log starts at {log_start} and ends at {log_end}");
         let leader_epoch = epochs.latest().unwrap_or_default();
-        Self { log_start, log_end, high_watermark: log_end, leader_epoch, epochs, producers }
+        let mut unstable = Unstable::default();
+        for (id, producer) in producers.iter() {
+            if let Some(first) = producer.open {
+                unstable.begin(id, first);
+            }
+        }
+        Self { log_start, log_end, high_watermark: log_end, leader_epoch, epochs, producers, unstable }
     }
 
     pub(crate) fn log_start(&self) -> Offset {
@@ -78,8 +120,27 @@ impl Partition {
         self.log_end
     }
 
+    #[cfg(test)]
     pub(crate) fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// Of what lies below it is known whether it counts.
+    pub(crate) fn last_stable(&self) -> Offset {
+        match self.unstable.first() {
+            Some(first) => first.min(self.high_watermark).max(self.log_start),
+            None => self.high_watermark,
+        }
+    }
+
+    /// All bounds at once.
+    pub(crate) fn offsets(&self) -> Offsets {
+        Offsets {
+            log_start: self.log_start,
+            last_stable: self.last_stable(),
+            high_watermark: self.high_watermark,
+            log_end: self.log_end,
+        }
     }
 
     pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
@@ -95,21 +156,55 @@ impl Partition {
     }
 
     /// Judges a batch that wants to be appended; an accepted one counts as appended when this returns.
-    pub(crate) fn on_append(&mut self, header: &BatchHeader, now_ms: i64) -> Verdict {
-        let verdict = self.producers.judge(header, self.log_end, now_ms);
+    pub(crate) fn on_append(
+        &mut self,
+        header: &BatchHeader,
+        transaction: Option<InTransaction>,
+        now_ms: i64,
+    ) -> Verdict {
+        let verdict = self.producers.judge(header, transaction, (self.log_end, now_ms));
         if let Verdict::Accept { base_offset } = verdict {
             self.count(header, base_offset, now_ms);
         }
         verdict
     }
 
-    /// Takes up a batch that lies in the log and was proven to follow the last. It was judged when it was
-    /// written. What it says of its epoch is for `begin_epoch`: the CRC does not cover that.
-    pub(crate) fn replay(&mut self, header: &BatchHeader, now_ms: i64) {
+    /// Judges a marker, whose batch has this header; an accepted one counts as appended when this returns. If it
+    /// aborts a transaction that has records here, readers have to know.
+    pub(crate) fn on_marker(
+        &mut self,
+        header: &BatchHeader,
+        marker: &Marker,
+        now_ms: i64,
+    ) -> (Verdict, Option<Aborted>) {
+        let verdict = self.producers.judge_marker(marker, (self.log_end, now_ms));
+        let Verdict::Accept { base_offset } = verdict else { return (verdict, None) };
+        let Marker { outcome, coordinator_epoch, .. } = *marker;
+        let aborted =
+            self.count_marker(header, EndMarker { outcome, coordinator_epoch }, (base_offset, now_ms));
+        (verdict, aborted)
+    }
+
+    /// Takes up a batch that lies in the log and was proven to follow the last; `marker` is what it says if it
+    /// ends a transaction. It was judged when it was written. What it says of its epoch is for `begin_epoch`: the
+    /// CRC does not cover that.
+    pub(crate) fn replay(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<EndMarker>,
+        now_ms: i64,
+    ) -> Option<Aborted> {
         let base_offset = Offset::new(header.base_offset);
         assert!(base_offset >= self.log_end, "replayed {base_offset} behind {}", self.log_end);
-        self.count(header, base_offset, now_ms);
-        self.high_watermark = self.log_end;
+        let aborted = match marker {
+            Some(marker) => self.count_marker(header, marker, (base_offset, now_ms)),
+            None => {
+                self.count(header, base_offset, now_ms);
+                None
+            }
+        };
+        self.raise_high_watermark(self.log_end);
+        aborted
     }
 
     /// Batches from `at` on were written under this epoch. Epochs come in order.
@@ -121,7 +216,31 @@ impl Partition {
     fn count(&mut self, header: &BatchHeader, base_offset: Offset, now_ms: i64) {
         assert!(header.last_offset_delta >= 0, "a batch without records reached the log");
         self.log_end = base_offset.advance(i64::from(header.last_offset_delta) + 1);
-        self.producers.note(header, base_offset, now_ms);
+        if header.producer_id < 0 {
+            return;
+        }
+        if let Begins::Transaction = self.producers.note(header, base_offset, now_ms) {
+            self.unstable.begin(ProducerId::new(header.producer_id), base_offset);
+        }
+    }
+
+    fn count_marker(
+        &mut self,
+        header: &BatchHeader,
+        marker: EndMarker,
+        (offset, now_ms): (Offset, i64),
+    ) -> Option<Aborted> {
+        self.log_end = offset.advance(i64::from(header.last_offset_delta) + 1);
+        let first = self.producers.note_marker(header, marker.coordinator_epoch, (offset, now_ms))?;
+        self.unstable.end(first, offset);
+        let producer = ProducerId::new(header.producer_id);
+        let last_stable = self.unstable.first_open().unwrap_or(self.log_end);
+        (marker.outcome == TransactionOutcome::Abort).then_some(Aborted {
+            producer,
+            first,
+            marker: offset,
+            last_stable,
+        })
     }
 
     /// Batches are written under this epoch from now on. An epoch that is not newer changes nothing.
@@ -134,6 +253,7 @@ impl Partition {
     pub(crate) fn raise_high_watermark(&mut self, to: Offset) {
         assert!(to <= self.log_end, "high watermark {to} beyond the log end {}", self.log_end);
         self.high_watermark = self.high_watermark.max(to);
+        self.unstable.show(self.high_watermark);
     }
 
     /// Forgets what lies below `to`; a start that is not later changes nothing.
@@ -147,7 +267,7 @@ impl Partition {
     pub(crate) fn skip_to(&mut self, to: Offset) {
         assert!(to >= self.log_end, "the log cannot skip back from {} to {to}", self.log_end);
         self.log_end = to;
-        self.high_watermark = to;
+        self.raise_high_watermark(to);
     }
 
     /// A producer that was silent for longer counts as unknown.
@@ -158,6 +278,26 @@ impl Partition {
     /// The producers that count as known.
     pub(crate) fn active_producers(&self, now_ms: i64) -> Vec<ActiveProducer> {
         self.producers.active(now_ms)
+    }
+
+    /// What is known of a producer's transactions, in this generation of the log.
+    pub(crate) fn guard(&self, producer: ProducerId, generation: u64) -> TransactionGuard {
+        self.producers.guard(producer, generation)
+    }
+
+    /// The transactions whose end is not known, the oldest first.
+    pub(crate) fn open_transactions(&self, generation: u64) -> Vec<OpenTransaction> {
+        let told = self.unstable.open().filter_map(|(first_offset, id)| {
+            let producer = self.producers.get(id)?;
+            Some(OpenTransaction {
+                producer: id,
+                epoch: producer.epoch,
+                first_offset,
+                last_ms: producer.last_ms,
+                guard: self.guard(id, generation),
+            })
+        });
+        told.collect()
     }
 
     /// Forgets producers that were silent for too long, and the most silent if there are too many.

@@ -25,6 +25,7 @@ use crate::segment_list::Based;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
+mod aborted;
 mod index;
 mod names;
 mod prove;
@@ -37,6 +38,8 @@ mod walk;
 mod watched;
 mod window;
 
+use aborted::AbortedIndex;
+pub use aborted::AbortedTransaction;
 pub(crate) use index::{IndexMark, OFFSET_ENTRY_BYTES, SegmentIndex, TimeMark};
 pub(crate) use names::{FileKind, FileName};
 pub use prove::DamageCause;
@@ -119,6 +122,8 @@ pub(crate) struct Segment {
     /// The batches that were appended last.
     recent: OnceLock<Box<Recent>>,
     index: SegmentIndex,
+    /// What markers in it have aborted.
+    aborted: AbortedIndex,
     /// Which bytes were verified and which are damaged.
     trust: Arc<Trust>,
     /// No batch will follow.
@@ -159,6 +164,7 @@ impl Segment {
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
             index,
+            aborted: AbortedIndex::default(),
             trust: Arc::default(),
             is_sealed: AtomicBool::new(false),
             hot_from: AtomicU64::new(0),
@@ -216,6 +222,10 @@ impl Segment {
 
     pub(crate) fn index(&self) -> &SegmentIndex {
         &self.index
+    }
+
+    pub(crate) fn aborted(&self) -> &AbortedIndex {
+        &self.aborted
     }
 
     pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {

@@ -4,6 +4,7 @@
 //! which is rare; an added segment is listed before any offset in it is published. Who replaces it holds
 //! the log's writer.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::ids::Offset;
@@ -28,6 +29,16 @@ pub(crate) struct SegmentList<S> {
     sorted: ArcSwap<Vec<Arc<S>>>,
 }
 
+/// How many of them do not lie beyond `offset` as a whole.
+fn behind<S: Based>(sorted: &[Arc<S>], offset: Offset) -> usize {
+    sorted.partition_point(|segment| segment.base() <= offset)
+}
+
+/// Those from the one on that holds `offset`; `None` if it is not in the log.
+pub(crate) fn from<S: Based>(sorted: &[Arc<S>], offset: Offset) -> Option<&[Arc<S>]> {
+    Some(&sorted[behind(sorted, offset).checked_sub(1)?..])
+}
+
 impl<S: Based> SegmentList<S> {
     pub(crate) fn new(sorted: Vec<Arc<S>>) -> Self {
         assert!(!sorted.is_empty(), "a log has at least one segment");
@@ -40,17 +51,20 @@ impl<S: Based> SegmentList<S> {
         self.sorted.load_full()
     }
 
+    /// All of them at this moment, for a look that is soon over.
+    pub(crate) fn now(&self) -> impl Deref<Target = Arc<Vec<Arc<S>>>> + '_ {
+        self.sorted.load()
+    }
+
     /// The segment that holds `offset`, if it is in the log.
     pub(crate) fn holding(&self, offset: Offset) -> Option<Arc<S>> {
-        let sorted = self.sorted.load();
-        let behind = sorted.partition_point(|segment| segment.base() <= offset);
-        Some(Arc::clone(&sorted[behind.checked_sub(1)?]))
+        from(&self.now(), offset)?.first().cloned()
     }
 
     /// The first segment whose offsets are all beyond `offset`.
     pub(crate) fn beyond(&self, offset: Offset) -> Option<Arc<S>> {
-        let sorted = self.sorted.load();
-        sorted.get(sorted.partition_point(|segment| segment.base() <= offset)).cloned()
+        let now = self.now();
+        now[behind(&now, offset)..].first().cloned()
     }
 
     /// Whether the last one begins here.

@@ -17,15 +17,40 @@ use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, fence};
 pub struct Offsets {
     /// First offset that can be read.
     pub log_start: Offset,
+    /// Readers of committed records see what lies below it: of that is known whether it counts.
+    pub last_stable: Offset,
     /// Readers see what lies below it.
     pub high_watermark: Offset,
     /// The next offset to be given.
     pub log_end: Offset,
 }
 
+/// What a reader wants to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// All that is there.
+    #[default]
+    ReadUncommitted,
+    /// What belongs to no transaction, or to one that was committed. A log hands out aborted records as well, and
+    /// says which they are.
+    ReadCommitted,
+}
+
+impl Offsets {
+    /// A reader of this isolation sees what lies below it.
+    #[must_use]
+    pub fn visible_to(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Tail {
     log_start: AtomicI64,
+    last_stable: AtomicI64,
     high_watermark: AtomicI64,
     log_end: AtomicI64,
     closed: AtomicBool,
@@ -43,6 +68,7 @@ struct Waiters {
 #[derive(Debug)]
 struct Waiter {
     beyond: Offset,
+    isolation: Isolation,
     waker: Waker,
 }
 
@@ -50,6 +76,7 @@ impl Tail {
     pub(crate) fn new(offsets: Offsets) -> Self {
         Self {
             log_start: AtomicI64::new(offsets.log_start.get()),
+            last_stable: AtomicI64::new(offsets.last_stable.get()),
             high_watermark: AtomicI64::new(offsets.high_watermark.get()),
             log_end: AtomicI64::new(offsets.log_end.get()),
             closed: AtomicBool::new(false),
@@ -61,8 +88,14 @@ impl Tail {
     /// Loaded from the start up, and they rise, but when a log is cut: what comes out is in order.
     pub(crate) fn offsets(&self) -> Offsets {
         let log_start = Offset::new(self.log_start.load(Acquire));
+        let last_stable = self.last_stable();
         let (high_watermark, log_end) = (self.high_watermark(), self.log_end());
-        Offsets { log_start, high_watermark: high_watermark.min(log_end), log_end }
+        let high_watermark = high_watermark.min(log_end);
+        Offsets { log_start, last_stable: last_stable.min(high_watermark), high_watermark, log_end }
+    }
+
+    pub(crate) fn last_stable(&self) -> Offset {
+        Offset::new(self.last_stable.load(Acquire))
     }
 
     pub(crate) fn high_watermark(&self) -> Offset {
@@ -81,6 +114,7 @@ impl Tail {
     pub(crate) fn publish(&self, offsets: Offsets) {
         self.log_end.store(offsets.log_end.get(), Release);
         self.high_watermark.store(offsets.high_watermark.get(), Release);
+        self.last_stable.store(offsets.last_stable.get(), Release);
         self.log_start.store(offsets.log_start.get(), Release);
         self.wake_if_waiting();
     }
@@ -114,8 +148,8 @@ impl Tail {
     fn wake_due(&self) {
         let due = {
             let mut waiters = self.waiters.lock();
-            let (high_watermark, closed) = (self.high_watermark(), self.is_closed());
-            let is_due = |waiter: &Waiter| closed || high_watermark > waiter.beyond;
+            let closed = self.is_closed();
+            let is_due = |waiter: &Waiter| closed || self.visible_to(waiter.isolation) > waiter.beyond;
             let due: Vec<_> = waiters.by_ticket.extract_if(.., |_, waiter| is_due(waiter)).collect();
             self.waiting.store(waiters.by_ticket.len(), Relaxed);
             due
@@ -125,18 +159,26 @@ impl Tail {
         }
     }
 
-    /// Wakes `waker` once the high watermark is beyond `beyond` or the log is closed; at once if it is.
-    pub(crate) fn park(self: &Arc<Self>, waker: &Waker, beyond: Offset) -> Parked {
+    fn visible_to(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable(),
+        }
+    }
+
+    /// Wakes `waker` once a reader of this isolation sees what lies at `beyond` or the log is closed; at once if
+    /// it is so already.
+    pub(crate) fn park(self: &Arc<Self>, waker: &Waker, beyond: Offset, isolation: Isolation) -> Parked {
         let ticket = {
             let mut waiters = self.waiters.lock();
             let ticket = waiters.next;
             waiters.next += 1;
-            waiters.by_ticket.insert(ticket, Waiter { beyond, waker: waker.clone() });
+            waiters.by_ticket.insert(ticket, Waiter { beyond, isolation, waker: waker.clone() });
             self.waiting.store(waiters.by_ticket.len(), Relaxed);
             ticket
         };
         fence(SeqCst);
-        if self.high_watermark() > beyond || self.is_closed() {
+        if self.visible_to(isolation) > beyond || self.is_closed() {
             self.wake_due();
         }
         Parked { tail: Arc::clone(self), ticket }

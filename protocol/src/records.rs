@@ -33,6 +33,7 @@
 mod batch;
 mod builder;
 mod compression;
+mod control;
 mod error;
 mod reading;
 mod retain;
@@ -43,6 +44,7 @@ mod walk;
 pub use batch::{BatchHeader, BatchView, CRC_COVERS_FROM, HEADER_BYTES, TimestampType};
 pub use builder::{BatchBuilder, NewRecord};
 pub use compression::{Compression, UnknownCompressionName};
+pub use control::{EndMarker, TransactionOutcome};
 pub use error::{BatchError, RecordFlaw};
 pub use reading::{Batches, Record, RecordHeader, Records, batches, records};
 pub use retain::{RecordSpan, retain, with_spans, without_records};

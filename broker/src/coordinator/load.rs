@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use millstream_log::{FirstBatch, Log, Offset, ReadError, ReadFrom};
+use millstream_log::{FirstBatch, Isolation, Log, Offset, ReadError, ReadFrom};
 use millstream_protocol::records::{self, BatchError, BatchView};
 use millstream_protocol::wire::DecodeError;
 use millstream_protocol::{Chunk, FileSlice};
@@ -46,7 +46,12 @@ pub(super) fn load<M: StateMachine>(
     let mut from = log.offsets().log_start;
     let end = log.offsets().high_watermark;
     while from < end {
-        let wanted = ReadFrom { offset: from, max_bytes: READ_BYTES, first_batch: FirstBatch::Whole };
+        let wanted = ReadFrom {
+            offset: from,
+            max_bytes: READ_BYTES,
+            first_batch: FirstBatch::Whole,
+            isolation: Isolation::ReadUncommitted,
+        };
         let chunk = match log.read(wanted) {
             Ok(slice) => slice.records,
             // What is behind the damage is not given up for it.

@@ -225,7 +225,7 @@ impl<M: StateMachine> Warm<M> {
         let number = self.held.begin();
         let held = Arc::clone(&self.held);
         let header = BatchView::parse(&batch).expect("it was just built").header();
-        let append = Append { batch, header, acks: Acks::Durable };
+        let append = Append { batch, header, acks: Acks::Durable, transaction: None };
         let done = Box::new(move |result: Result<_, _>| held.settle(number, result.is_ok()));
         // Nobody else appends here: what is left to lead is our own, and goes at once.
         drop(self.log.append(append, done));

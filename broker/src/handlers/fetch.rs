@@ -1,6 +1,7 @@
 //! Fetch, key 1, versions 4 to 18.
 //!
-//! 4: isolation level; without transactions both levels see the same. 7: fetch sessions. 9: the client's
+//! 4: isolation level: a reader of committed records gets no more than is known to count or not to count, and is
+//! told what does not. 7: fetch sessions. 9: the client's
 //! leader epoch is checked. 12: flexible, and the last fetched epoch tells a diverging log. 13: topics by id.
 //! 16: where the leader is now.
 //!
@@ -14,22 +15,20 @@ use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_log::{FirstBatch, LeaderEpoch, Log, Offset, ReadError, ReadFrom, ReadSlice};
+use millstream_log::{FirstBatch, Isolation, LeaderEpoch, Log, Offset, ReadError, ReadFrom, ReadSlice};
 use millstream_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use millstream_protocol::messages::{FetchRequest, FetchResponse};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Uuid};
 
-use super::NONE;
 use super::offset_for_leader_epoch::epoch_end;
 use super::wire_errors::{code_for_not_led, code_for_read};
+use super::{NONE, isolation};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::fetch_session::{Context, Found, Wanted};
 use crate::metadata::cluster_view::{Leadership, NotLed};
 use crate::metadata::topics::Snapshot;
-
-const READ_COMMITTED: i8 = 1;
 
 pub(crate) struct Fetch;
 
@@ -61,7 +60,7 @@ struct Limits {
     min_bytes: usize,
     /// `None`: answer with what there is.
     deadline: Option<Instant>,
-    isolation_level: i8,
+    isolation: Isolation,
 }
 
 impl Limits {
@@ -70,7 +69,7 @@ impl Limits {
         let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
         let wait = u64::try_from(request.max_wait_ms).ok().filter(|wait| *wait > 0);
         let deadline = wait.map(|wait| now() + std::time::Duration::from_millis(wait));
-        Self { max_bytes, min_bytes, deadline, isolation_level: request.isolation_level }
+        Self { max_bytes, min_bytes, deadline, isolation: isolation(request.isolation_level) }
     }
 }
 
@@ -87,6 +86,7 @@ struct Partition {
     wanted: Wanted,
     code: ErrorCode,
     high_watermark: i64,
+    last_stable: i64,
     log_start: i64,
     /// Where the log of the client parts from ours.
     diverging: Option<(LeaderEpoch, Offset)>,
@@ -101,6 +101,7 @@ impl Partition {
             wanted,
             code,
             high_watermark: NONE,
+            last_stable: NONE,
             log_start: NONE,
             diverging: None,
             slice: None,
@@ -127,9 +128,17 @@ impl Partition {
         (&self.wanted, found)
     }
 
+    /// A reader of this isolation sees what lies below it.
+    fn visible_to(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
+    }
+
     /// Records lie there that did not fit: waiting would not bring more into the reply.
-    fn is_full(&self) -> bool {
-        self.bytes() == 0 && self.wanted.fetch_offset < self.high_watermark
+    fn is_full(&self, isolation: Isolation) -> bool {
+        self.bytes() == 0 && self.wanted.fetch_offset < self.visible_to(isolation)
     }
 }
 
@@ -188,7 +197,7 @@ impl Fetching {
         for wanted in &self.wanted {
             let offset = Offset::new(wanted.fetch_offset);
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(room);
-            let from = ReadFrom { offset, max_bytes, first_batch };
+            let from = ReadFrom { offset, max_bytes, first_batch, isolation: self.limits.isolation };
             let partition = match self.look_at(&snapshot, wanted, from, ask) {
                 Ok(partition) => partition,
                 Err(Miss::Refused(code)) => Partition::failed(wanted.clone(), code),
@@ -258,6 +267,7 @@ impl Fetching {
             wanted: wanted.clone(),
             code: ErrorCode::None,
             high_watermark: offsets.high_watermark.get(),
+            last_stable: offsets.last_stable.get(),
             log_start: offsets.log_start.get(),
             diverging,
             slice,
@@ -273,7 +283,7 @@ impl Fetching {
         partitions.is_empty()
             || bytes >= self.limits.min_bytes
             || partitions.iter().any(Partition::is_remarkable)
-            || partitions.iter().any(Partition::is_full)
+            || partitions.iter().any(|partition| partition.is_full(self.limits.isolation))
             || now() >= deadline
     }
 
@@ -287,7 +297,7 @@ impl Fetching {
         for partition in partitions {
             let moved_to = partition.leader;
             let (topic, topic_id) = (partition.wanted.key.topic.clone(), partition.wanted.key.topic_id);
-            let mut data = partition_data(partition, limits.isolation_level);
+            let mut data = partition_data(partition, limits.isolation);
             if let Some(now) = moved_to.filter(|_| call.version >= 16) {
                 led_elsewhere = true;
                 data.current_leader =
@@ -317,19 +327,25 @@ fn diverging(
     Ok(parts.then_some((epoch, end)))
 }
 
-fn partition_data(partition: Partition, isolation_level: i8) -> PartitionData {
-    let records = partition.slice.and_then(|slice| slice.records);
+fn partition_data(mut partition: Partition, isolation: Isolation) -> PartitionData {
+    let records = partition.slice.as_mut().and_then(|slice| slice.records.take());
+    let aborted = partition.slice.as_ref().map_or(&[][..], ReadSlice::aborted);
+    let aborted = aborted.iter().map(|one| AbortedTransaction {
+        producer_id: one.producer.get(),
+        first_offset: one.first_offset.get(),
+        ..Default::default()
+    });
+    let aborted = (isolation == Isolation::ReadCommitted).then(|| aborted.collect());
     PartitionData {
         partition_index: partition.wanted.key.partition,
         error_code: partition.code.code(),
         high_watermark: partition.high_watermark,
-        // Without transactions everything below the high watermark is stable.
-        last_stable_offset: partition.high_watermark,
+        last_stable_offset: partition.last_stable,
         log_start_offset: partition.log_start,
         diverging_epoch: partition.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
             EpochEndOffset { epoch: epoch.get(), end_offset: end.get() }
         }),
-        aborted_transactions: (isolation_level == READ_COMMITTED).then(Vec::new),
+        aborted_transactions: aborted,
         records: Some(records.unwrap_or(Chunk::Bytes(Bytes::new()))),
         ..Default::default()
     }

@@ -1,6 +1,6 @@
 //! ListOffsets, key 2, versions 1 to 11.
 //!
-//! 2: isolation level; without transactions both levels see the same. 4: leader epochs. 7: the record with
+//! 2: isolation level, which bounds the end. 4: leader epochs. 7: the record with
 //! the greatest timestamp (-3). 8: the earliest local record (-4), which is the earliest. 9: the last record
 //! on remote storage (-5), and 11: the earliest one that waits for it (-6): there is none of either.
 //!
@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
+use millstream_log::Isolation;
 use millstream_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use millstream_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -16,8 +17,8 @@ use millstream_protocol::messages::list_offsets_response::{
 use millstream_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
-use super::NONE;
 use super::wire_errors::{code_for_not_led, code_for_read};
+use super::{NONE, isolation};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::metadata::cluster_view::Led;
 
@@ -46,11 +47,12 @@ impl Handler for ListOffsets {
 
 fn answer(call: &Call, request: &ListOffsetsRequest) -> ListOffsetsResponse {
     let twice = asked_twice(&request.topics);
+    let isolation = isolation(request.isolation_level);
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let found = match twice.contains(&(&topic.name, asked.partition_index)) {
                 true => Err(ErrorCode::InvalidRequest),
-                false => find(call, &topic.name, asked),
+                false => find(call, &topic.name, asked, isolation),
             };
             let found = found.unwrap_or_else(|code| Listed { code, ..Listed::NOTHING });
             ListOffsetsPartitionResponse {
@@ -87,7 +89,12 @@ impl Listed {
     const NOTHING: Self = Self { code: ErrorCode::None, timestamp: NONE, offset: NONE, leader_epoch: -1 };
 }
 
-fn find(call: &Call, name: &KStr, asked: &ListOffsetsPartition) -> Result<Listed, ErrorCode> {
+fn find(
+    call: &Call,
+    name: &KStr,
+    asked: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<Listed, ErrorCode> {
     let snapshot = call.node.topics.snapshot();
     let topic = snapshot.named(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let index = asked.partition_index;
@@ -99,7 +106,7 @@ fn find(call: &Call, name: &KStr, asked: &ListOffsetsPartition) -> Result<Listed
     }
     let by_time = match asked.timestamp {
         LATEST => {
-            let offset = log.offsets().high_watermark.get();
+            let offset = log.offsets().visible_to(isolation).get();
             return Ok(Listed { offset, leader_epoch: epoch.get(), ..Listed::NOTHING });
         }
         EARLIEST | EARLIEST_LOCAL => {
@@ -113,6 +120,8 @@ fn find(call: &Call, name: &KStr, asked: &ListOffsetsPartition) -> Result<Listed
         tracing::warn!(topic = &**name, partition = index, %error, "a search by time failed");
         code_for_read(&error)
     })?;
+    let end = log.offsets().visible_to(isolation);
+    let found = found.filter(|found| found.offset < end);
     Ok(found.map_or(Listed::NOTHING, |found| Listed {
         code: ErrorCode::None,
         timestamp: found.timestamp,

@@ -155,7 +155,7 @@ fn append_partition(
     }
     let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
     call.node.metrics.appended(header.record_count, batch.len());
-    Ok(submit(led.log, Append { batch, header, acks }))
+    Ok(submit(led.log, Append { batch, header, acks, transaction: None }))
 }
 
 /// Hands the batch to the log. Most often this connection leads and the answer is there on return.

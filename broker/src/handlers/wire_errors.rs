@@ -12,6 +12,11 @@ pub(super) fn code_for_append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::TransactionMoved { .. } | AppendError::NotTransactional { .. } => {
+            ErrorCode::InvalidTxnState
+        }
+        AppendError::TransactionOpen { .. } => ErrorCode::ConcurrentTransactions,
+        AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
         AppendError::StorageFailed { .. } => ErrorCode::KafkaStorageError,
         AppendError::Closed => ErrorCode::NotLeaderOrFollower,

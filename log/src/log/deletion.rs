@@ -146,12 +146,7 @@ impl Log {
     }
 
     pub(super) fn publish(&self, writer: &Writer) {
-        let partition = writer.partition();
-        self.tail.publish(Offsets {
-            log_start: partition.log_start(),
-            high_watermark: partition.high_watermark(),
-            log_end: partition.log_end(),
-        });
+        self.tail.publish(writer.partition().offsets());
     }
 
     /// Takes segments out of the list that end at or before `offset`. The caller holds the writer.

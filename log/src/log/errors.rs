@@ -45,6 +45,42 @@ pub enum AppendError {
         /// The epoch that came.
         found: i16,
     },
+    /// A marker came since the batch was let in, or the log was reopened: ask the coordinator again.
+    #[error("the transaction of producer {producer} has ended in this partition, or must be looked up again")]
+    TransactionMoved {
+        /// Who wrote.
+        producer: ProducerId,
+    },
+    /// A transaction of an older epoch has not ended here; its marker is on its way.
+    #[error(
+        "producer {producer} wrote with epoch {found}, but its transaction of epoch {current} has not ended yet"
+    )]
+    TransactionOpen {
+        /// Who wrote.
+        producer: ProducerId,
+        /// The epoch that has a transaction open.
+        current: i16,
+        /// The epoch that came.
+        found: i16,
+    },
+    /// The producer has a transaction open, and the batch does not belong to one.
+    #[error("producer {producer} wrote outside of its transaction, which must end first")]
+    NotTransactional {
+        /// Who wrote.
+        producer: ProducerId,
+    },
+    /// A newer coordinator has ended a transaction of this producer.
+    #[error(
+        "a coordinator of epoch {found} ended a transaction of producer {producer}, but epoch {current} has already"
+    )]
+    CoordinatorFenced {
+        /// Whose transaction.
+        producer: ProducerId,
+        /// The coordinator's epoch that holds.
+        current: i32,
+        /// The one that came.
+        found: i32,
+    },
     /// No segment can hold it.
     #[error("the batch has {bytes} bytes; a segment holds {segment_bytes} (segment.bytes)")]
     LargerThanSegment {

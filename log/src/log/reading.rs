@@ -12,9 +12,11 @@ use crate::disk::{DiskFile, Patience};
 use crate::ids::Offset;
 use crate::partition::SharedEpochs;
 use crate::segment::{
-    Damage, DamageCause, FileKind, FileName, Segment, Slice, TimestampedOffset, WalkError, Wanted,
+    AbortedTransaction, Damage, DamageCause, FileKind, FileName, Segment, Slice, TimestampedOffset,
+    WalkError, Wanted,
 };
-use crate::segment_list::Based;
+use crate::segment_list::{self, Based};
+use crate::tail::Isolation;
 
 /// Whether the first batch may exceed the size asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct ReadFrom {
     pub max_bytes: usize,
     /// Whether the first batch may exceed that.
     pub first_batch: FirstBatch,
+    /// How far it may go, and whether it has to be known what was aborted.
+    pub isolation: Isolation,
 }
 
 /// Batches as they lie on disk; the last may be cut short.
@@ -43,6 +47,8 @@ pub struct ReadSlice {
     pub records: Option<Chunk>,
     /// Their length.
     pub bytes: usize,
+    /// What does not count of them; only where that was asked for.
+    aborted: Vec<AbortedTransaction>,
     /// Where they come from, if they may have left memory.
     cold: Option<Cold>,
 }
@@ -59,7 +65,14 @@ struct Cold {
 }
 
 impl ReadSlice {
-    const EMPTY: Self = Self { records: None, bytes: 0, cold: None };
+    const EMPTY: Self = Self { records: None, bytes: 0, aborted: Vec::new(), cold: None };
+
+    /// The transactions that have records in here, or may have, and were aborted, in the order in which they
+    /// ended. Empty for [`Isolation::ReadUncommitted`].
+    #[must_use]
+    pub fn aborted(&self) -> &[AbortedTransaction] {
+        &self.aborted
+    }
 
     /// Whether sending it will, as far as can be told, not wait for the device.
     #[must_use]
@@ -83,7 +96,7 @@ impl ReadSlice {
 }
 
 impl Log {
-    /// Finds batches to send, from one segment and never beyond the high watermark. The slice holds its
+    /// Finds batches to send, from one segment and never beyond what the isolation lets see. The slice holds its
     /// file: it stays readable when the segment is deleted.
     ///
     /// # Errors
@@ -120,44 +133,49 @@ impl Log {
         if from.offset < held.start || from.offset > held.end {
             return Err(ReadError::OutOfRange { offset: from.offset, held });
         }
-        if from.offset >= offsets.high_watermark {
+        let below = offsets.visible_to(from.isolation);
+        if from.offset >= below {
             return Ok(ReadSlice::EMPTY);
         }
         let wanted = Wanted {
             from: from.offset,
-            below: offsets.high_watermark,
+            below,
             max_bytes: from.max_bytes,
             whole_first: from.first_batch == FirstBatch::Whole,
             patience,
         };
         // What lies before the first segment, or between two, is lost.
-        let Some(mut here) = self.segments.holding(from.offset) else {
+        // One list from here on: compaction replaces batches and what is known of them together.
+        let segments = self.segments.now();
+        let Some(mut rest) = segment_list::from(&segments, from.offset) else {
             return Err(self.missing(from.offset, offsets.log_start));
         };
-        loop {
-            self.use_files(&here);
+        while let Some((here, beyond)) = rest.split_first() {
+            self.use_files(here);
             match here.slice(wanted, &self.epochs) {
                 Ok(Some(slice)) => {
-                    let found = self.read_slice(&here, slice, wanted);
-                    return found.map_err(|error| self.explain(error.into(), from.offset, &here));
+                    let found = self.read_slice(here, slice, wanted);
+                    let mut found = found.map_err(|error| self.explain(error.into(), from.offset, here))?;
+                    if from.isolation == Isolation::ReadCommitted {
+                        found.aborted = aborted_in(rest, from.offset..here.extent().end.min(below));
+                    }
+                    return Ok(found);
                 }
                 Ok(None) => {}
-                Err(error) => return Err(self.explain(error, from.offset, &here)),
+                Err(error) => return Err(self.explain(error, from.offset, here)),
             }
             let end = here.extent().end;
-            here = match self.segments.beyond(here.base()) {
-                // The end of the log, or of what may be seen.
-                // Its segment may have been deleted since the offsets were looked at.
-                None if from.offset < self.offsets().log_start => {
-                    return Err(self.missing(from.offset, end));
-                }
-                None => return Ok(ReadSlice::EMPTY),
-                Some(next) if from.offset >= end && from.offset < next.base() => {
-                    return Err(self.missing(from.offset, end));
-                }
-                // Compaction left nothing from here to the end of the segment.
-                Some(next) => next,
+            if beyond.first().is_some_and(|next| from.offset >= end && from.offset < next.base()) {
+                return Err(self.missing(from.offset, end));
             }
+            // Compaction left nothing from here to the end of the segment.
+            rest = beyond;
+        }
+        // The end of the log, or of what may be seen. Its segment may have been deleted since the offsets were
+        // looked at.
+        match from.offset < self.offsets().log_start {
+            true => Err(self.missing(from.offset, offsets.log_end)),
+            false => Ok(ReadSlice::EMPTY),
         }
     }
 
@@ -185,7 +203,7 @@ impl Log {
             slice,
             from: wanted.from,
         });
-        Ok(ReadSlice { bytes: records.len(), records: Some(records), cold })
+        Ok(ReadSlice { bytes: records.len(), records: Some(records), aborted: Vec::new(), cold })
     }
 
     /// The segment that should hold `offset` is gone; its name would begin with `base`.
@@ -283,4 +301,11 @@ impl Log {
             WalkError::Io(error) => ReadError::Io(error),
         }
     }
+}
+
+/// What was aborted of the records in `range`, as the segments say from the one on that holds its start.
+fn aborted_in(segments: &[Arc<Segment>], range: Range<Offset>) -> Vec<AbortedTransaction> {
+    let mut found = Vec::new();
+    segments.iter().for_each(|segment| segment.aborted().collect(&range, &mut found));
+    found
 }

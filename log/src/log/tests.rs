@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_protocol::Chunk;
-use millstream_protocol::records::{self, BatchBuilder, BatchView, Compression, NewRecord};
+use millstream_protocol::records::{
+    self, BatchBuilder, BatchView, Compression, NewRecord, TransactionOutcome,
+};
 use parking_lot::Mutex;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::CleanStart;
 use crate::disk::{PowerCut, SimDisk};
+use crate::ids::ProducerId;
+use crate::partition::{EpochRule, FirstSequence, InTransaction, Marker};
 
 mod appending;
 mod compacting;
@@ -31,6 +35,7 @@ mod rot;
 #[cfg(shuttle)]
 mod schedules;
 mod times;
+mod transactions;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -106,7 +111,37 @@ fn batch_at(timestamp: i64, values: &[&[u8]]) -> BatchBuilder {
 
 fn append_of(batch: Bytes, acks: Acks) -> Append {
     let header = BatchView::parse(&batch).unwrap().header();
-    Append { batch, header, acks }
+    Append { batch, header, acks, transaction: None }
+}
+
+/// A batch of a transaction, as the coordinator lets it in.
+fn in_transaction(log: &Log, mut builder: BatchBuilder, acks: Acks) -> Append {
+    builder.transactional();
+    let append = append_of(builder.build(), acks);
+    let guard = log.transaction_guard(ProducerId::new(append.header.producer_id));
+    Append { transaction: Some(InTransaction { guard, first_sequence: FirstSequence::Any }), ..append }
+}
+
+fn marker_of(producer: i64, epoch: i16, outcome: TransactionOutcome) -> Marker {
+    let (producer, rule) = (ProducerId::new(producer), EpochRule::NotOlder);
+    Marker { producer, epoch, coordinator_epoch: 0, outcome, rule, only_if: None }
+}
+
+fn abort_of(producer: i64, epoch: i16) -> Marker {
+    marker_of(producer, epoch, TransactionOutcome::Abort)
+}
+
+fn commit_of(producer: i64, epoch: i16) -> Marker {
+    marker_of(producer, epoch, TransactionOutcome::Commit)
+}
+
+/// Ends a transaction.
+fn ended(log: &Arc<Log>, marker: Marker) -> Result<Appended, AppendError> {
+    let outcome = Outcome::default();
+    let answer = Arc::clone(&outcome);
+    drop(log.append_marker(marker, Box::new(move |result| *answer.lock() = Some(result))));
+    let result = outcome.lock().take();
+    result.expect("an inline flusher answers at once")
 }
 
 type Outcome = Arc<Mutex<Option<Result<Appended, AppendError>>>>;
@@ -135,7 +170,12 @@ fn written(log: &Arc<Log>, values: &[&[u8]]) -> i64 {
 }
 
 fn from(offset: i64) -> ReadFrom {
-    ReadFrom { offset: Offset::new(offset), max_bytes: usize::MAX, first_batch: FirstBatch::Whole }
+    ReadFrom {
+        offset: Offset::new(offset),
+        max_bytes: usize::MAX,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    }
 }
 
 fn read_bytes(log: &Log, from: ReadFrom) -> Bytes {

@@ -10,8 +10,11 @@ use millstream_protocol::records::BatchHeader;
 use super::{AppendError, Log};
 use crate::combiner::Role;
 use crate::config::DurabilityMode;
-use crate::ids::Offset;
-use crate::partition::{NO_TIMESTAMP, Partition, Rejection, SharedEpochs, Verdict, append_time};
+use crate::ids::{Offset, ProducerId};
+use crate::partition::{
+    Aborted, InTransaction, Marker, NO_TIMESTAMP, Partition, Rejection, SharedEpochs, TransactionGuard,
+    Verdict, append_time,
+};
 use crate::segment::{OFFSET_ENTRY_BYTES, Placed, Segment};
 use crate::segment_list::{Based, SegmentList};
 use crate::snapshot::{SegmentRecord, Snapshot};
@@ -44,6 +47,8 @@ pub struct Append {
     pub header: BatchHeader,
     /// When it is answered.
     pub acks: Acks,
+    /// What the batch was let in by, if it belongs to a transaction: exactly those that say so have it.
+    pub transaction: Option<InTransaction>,
 }
 
 /// Where a batch is.
@@ -61,15 +66,38 @@ pub struct Appended {
 /// not call back into the log.
 pub type Done = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
 
-/// An append that waits for a leader.
+/// What a batch is to the log.
+#[derive(Debug)]
+pub(super) enum What {
+    Data(Option<InTransaction>),
+    /// Boxed because there are few: what is moved for each batch should be small.
+    Marker(Box<Marker>),
+}
+
+impl What {
+    fn guard(&self) -> Option<TransactionGuard> {
+        match self {
+            Self::Data(transaction) => transaction.map(|transaction| transaction.guard),
+            Self::Marker(marker) => marker.only_if,
+        }
+    }
+}
+
+/// A batch that waits for a leader.
 pub(super) struct Queued {
-    append: Append,
-    done: Done,
+    pub(super) batch: Bytes,
+    pub(super) header: BatchHeader,
+    pub(super) acks: Acks,
+    pub(super) what: What,
+    pub(super) done: Done,
 }
 
 impl fmt::Debug for Queued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queued").field("append", &self.append).finish_non_exhaustive()
+        f.debug_struct("Queued")
+            .field("header", &self.header)
+            .field("what", &self.what)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,10 +158,13 @@ struct Group {
     prefixes: Vec<[u8; PREFIX_BYTES]>,
     batches: Vec<Bytes>,
     placed: Vec<Placed>,
+    /// What the markers among them abort.
+    aborted: Vec<Aborted>,
 }
 
 impl Group {
     fn clear(&mut self) {
+        self.aborted.clear();
         self.prefixes.clear();
         self.batches.clear();
         self.placed.clear();
@@ -204,13 +235,14 @@ impl Writer {
     }
 
     fn write_group(&mut self, now_ms: i64) -> io::Result<()> {
-        let Group { prefixes, batches, placed } = &self.group;
+        let Group { prefixes, batches, placed, aborted: _ } = &self.group;
         let mut parts = Vec::with_capacity(2 * batches.len());
         for (prefix, batch) in prefixes.iter().zip(batches) {
             parts.push(IoSlice::new(prefix));
             parts.push(IoSlice::new(&batch[PREFIX_BYTES..]));
         }
         self.active.append(&mut parts, placed, now_ms)?;
+        self.active.aborted().note(&self.group.aborted);
         self.unsaved_bytes += placed.iter().map(|batch| batch.bytes as u64).sum::<u64>();
         Ok(())
     }
@@ -248,7 +280,14 @@ impl Log {
     /// batch is as safe as it asks, maybe before this returns. `Some` if the turn ended with work left:
     /// then the caller has to see to it that somebody leads on.
     pub fn append(self: &Arc<Self>, append: Append, done: Done) -> Option<Leadership> {
-        match self.queue.push(Queued { append, done }) {
+        let Append { batch, header, acks, transaction } = append;
+        assert!(header.is_transactional() == transaction.is_some(), "a batch and its append disagree");
+        assert!(!header.is_control(), "markers are appended as such");
+        self.enqueue(Queued { batch, header, acks, what: What::Data(transaction), done })
+    }
+
+    pub(super) fn enqueue(self: &Arc<Self>, queued: Queued) -> Option<Leadership> {
+        match self.queue.push(queued) {
             Role::Leader => self.lead(),
             Role::Follower => None,
         }
@@ -275,7 +314,7 @@ impl Log {
             let mut writer = self.writer.lock();
             while !budget.is_spent() {
                 let Some(queued) = self.queue.take() else { break };
-                budget.spend(queued.append.batch.len());
+                budget.spend(queued.batch.len());
                 settled.push(self.judge(&mut writer, queued, now_ms));
             }
             self.write(&mut writer, now_ms);
@@ -289,21 +328,21 @@ impl Log {
     }
 
     fn judge(&self, writer: &mut Writer, queued: Queued, now_ms: i64) -> Settled {
-        let Queued { append: Append { batch, header, acks }, done } = queued;
+        let Queued { batch, header, acks, what, done } = queued;
         let acks = self.acks(acks);
-        let segment_bytes = self.config().segment_bytes;
         let refuse = |error| (Offset::default(), Err(error));
         let log_start = writer.partition.log_start();
-        let bytes = batch.len() as u64;
-        assert!(bytes == header.size_in_bytes() as u64, "an append is exactly one batch");
-        let (until, result) = if let Err(error) = self.takes_writes() {
-            refuse(error.into())
-        } else if bytes > segment_bytes {
-            refuse(AppendError::LargerThanSegment { bytes, segment_bytes })
+        let (until, result) = if let Err(error) = self.admit(&batch, &header, &what) {
+            refuse(error)
         } else {
-            match writer.partition.on_append(&header, now_ms) {
+            let (verdict, aborted) = match &what {
+                What::Data(transaction) => (writer.partition.on_append(&header, *transaction, now_ms), None),
+                What::Marker(marker) => writer.partition.on_marker(&header, marker, now_ms),
+            };
+            match verdict {
                 Verdict::Accept { base_offset } => {
                     self.place(writer, (batch, &header, base_offset), now_ms);
+                    writer.group.aborted.extend(aborted);
                     let timestamp = append_time(&header);
                     (writer.partition.log_end(), Ok(Appended { base_offset, timestamp, log_start }))
                 }
@@ -314,6 +353,24 @@ impl Log {
             }
         };
         Settled { until, acks, result, done }
+    }
+
+    /// Refuses what has no place in the log as it is, whatever it holds.
+    fn admit(&self, batch: &Bytes, header: &BatchHeader, what: &What) -> Result<(), AppendError> {
+        let segment_bytes = self.config().segment_bytes;
+        let bytes = batch.len() as u64;
+        assert!(bytes == header.size_in_bytes() as u64, "an append is exactly one batch");
+        self.takes_writes()?;
+        if bytes > segment_bytes {
+            return Err(AppendError::LargerThanSegment { bytes, segment_bytes });
+        }
+        match what.guard() {
+            Some(guard) if guard.generation != self.generation.load(Relaxed) => {
+                let producer = ProducerId::new(header.producer_id);
+                Err(AppendError::TransactionMoved { producer })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// When an append that asks for this is answered here.
@@ -383,11 +440,7 @@ impl Log {
     fn show(&self, writer: &mut Writer, log_end: Offset) {
         // One node: what is written may be read. A cluster raises it when the others have it.
         writer.partition.raise_high_watermark(log_end);
-        self.tail.publish(Offsets {
-            log_start: writer.partition.log_start(),
-            high_watermark: writer.partition.high_watermark(),
-            log_end,
-        });
+        self.tail.publish(Offsets { log_end, ..writer.partition.offsets() });
     }
 
     /// Closes the active segment, if it holds a batch, and starts a new one.
@@ -442,6 +495,14 @@ impl From<Rejection> for AppendError {
             }
             Rejection::InvalidProducerEpoch { producer, current, found } => {
                 Self::InvalidProducerEpoch { producer, current, found }
+            }
+            Rejection::TransactionMoved { producer } => Self::TransactionMoved { producer },
+            Rejection::TransactionOpen { producer, current, found } => {
+                Self::TransactionOpen { producer, current, found }
+            }
+            Rejection::NotTransactional { producer } => Self::NotTransactional { producer },
+            Rejection::CoordinatorFenced { producer, current, found } => {
+                Self::CoordinatorFenced { producer, current, found }
             }
         }
     }

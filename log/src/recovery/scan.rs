@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_protocol::records::BatchHeader;
+use millstream_protocol::records::{BatchHeader, EndMarker};
 
 use super::Walk;
 use crate::ids::{LeaderEpoch, Offset};
@@ -72,7 +72,7 @@ impl Walk<'_> {
                 Step::End => break,
                 Step::Batch(placed, header) => {
                     has_gaps |= placed.base_offset > end;
-                    self.take(&segment, &placed, &header);
+                    self.take(&segment, (&placed, &header), prover.marker());
                 }
                 Step::Bad => {
                     let torn_at = prover.at();
@@ -105,9 +105,15 @@ impl Walk<'_> {
     }
 
     /// Takes up a batch that was proven.
-    fn take(&mut self, segment: &Segment, placed: &Placed, header: &BatchHeader) {
+    fn take(
+        &mut self,
+        segment: &Segment,
+        (placed, header): (&Placed, &BatchHeader),
+        marker: Option<EndMarker>,
+    ) {
         let now_ms = self.options.clock.latest_ms();
-        self.partition.replay(header, now_ms);
+        let aborted = self.partition.replay(header, marker, now_ms);
+        segment.aborted().note(aborted.as_slice());
         segment.note(&[*placed]);
         // Our clock may have jumped since: a batch's own time, where it has one, says more of when it came.
         let written_ms = if header.max_timestamp < 0 { now_ms } else { header.max_timestamp.min(now_ms) };

@@ -12,7 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_protocol::records::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES};
+use millstream_protocol::records::{BatchHeader, BatchView, CRC_COVERS_FROM, EndMarker, HEADER_BYTES};
 
 use super::Placed;
 use super::window::{Source, Window};
@@ -34,6 +34,9 @@ const WITNESS_BYTES: u64 = 16 << 20;
 /// Where the magic byte of a header is, and its value.
 const MAGIC_AT: usize = 16;
 const MAGIC: u8 = 2;
+
+/// Markers of transactions have 78 bytes; they may grow a little.
+const MARKER_BATCH_BYTES_MAX: usize = 4 << 10;
 
 /// Why bytes cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +109,8 @@ pub(crate) struct Prover<'a> {
     end: u64,
     /// The offset that should come next.
     expected: Offset,
+    /// What the last batch says if it ends a transaction.
+    marker: Option<EndMarker>,
 }
 
 impl<'a> Prover<'a> {
@@ -118,7 +123,7 @@ impl<'a> Prover<'a> {
         ahead: usize,
     ) -> io::Result<Self> {
         let window = Window::new(file, range.end, ahead)?;
-        Ok(Self { window, rules, at: range.start, end: range.end, expected })
+        Ok(Self { window, rules, at: range.start, end: range.end, expected, marker: None })
     }
 
     /// The same, but reads from `source`.
@@ -140,6 +145,11 @@ impl<'a> Prover<'a> {
     /// The offset that should come next.
     pub(crate) fn expected(&self) -> Offset {
         self.expected
+    }
+
+    /// What the last batch says if it ends a transaction.
+    pub(crate) fn marker(&self) -> Option<EndMarker> {
+        self.marker
     }
 
     /// Goes on from `position` if a batch lies there that ends with `last`.
@@ -169,8 +179,22 @@ impl<'a> Prover<'a> {
         if placed.base_offset > self.expected && !self.gap_is_believable(&placed)? {
             return Ok(Step::Bad);
         }
+        self.marker = match header.is_control() {
+            true => self.marker_at(&placed)?,
+            false => None,
+        };
         self.start_at(self.at + placed.bytes as u64, placed.last_offset.advance(1));
         Ok(Step::Batch(placed, header))
+    }
+
+    /// What a control batch says. One that is too large to be a marker is none.
+    fn marker_at(&mut self, batch: &Placed) -> io::Result<Option<EndMarker>> {
+        if batch.bytes > MARKER_BATCH_BYTES_MAX {
+            return Ok(None);
+        }
+        let bytes = self.window.hold(batch.position, batch.bytes)?;
+        let view = bytes.and_then(|bytes| BatchView::parse(bytes).ok());
+        Ok(view.as_ref().and_then(EndMarker::from_batch))
     }
 
     /// Goes on behind what is damaged: at the next batch that can be proven, or at the end.

@@ -24,9 +24,16 @@ impl Bell {
 }
 
 fn at(end: i64) -> Offsets {
-    let end = Offset::new(end);
-    Offsets { log_start: Offset::new(0), high_watermark: end, log_end: end }
+    stable_to(end, end)
 }
+
+fn stable_to(last_stable: i64, end: i64) -> Offsets {
+    let (last_stable, end) = (Offset::new(last_stable), Offset::new(end));
+    Offsets { log_start: Offset::new(0), last_stable, high_watermark: end, log_end: end }
+}
+
+#[cfg(any(loom, shuttle))]
+const BOTH: [Isolation; 2] = [Isolation::ReadUncommitted, Isolation::ReadCommitted];
 
 #[cfg(not(any(loom, shuttle)))]
 mod plain {
@@ -34,7 +41,8 @@ mod plain {
 
     fn parked_at(tail: &Arc<Tail>, beyond: i64) -> (Arc<Bell>, Parked) {
         let bell = Arc::new(Bell::default());
-        let parked = tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(beyond));
+        let parked =
+            tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(beyond), Isolation::ReadUncommitted);
         (bell, parked)
     }
 
@@ -47,6 +55,32 @@ mod plain {
         tail.publish(at(6));
         tail.publish(at(7));
         assert_eq!(bell.rung(), 1);
+    }
+
+    #[test]
+    fn a_reader_of_committed_records_sleeps_until_they_are_stable() {
+        let tail = Arc::new(Tail::new(at(5)));
+        let bell = Arc::new(Bell::default());
+        let park = || {
+            let waker = Waker::from(Arc::clone(&bell));
+            tail.park(&waker, Offset::new(5), Isolation::ReadCommitted)
+        };
+        let _parked = park();
+        tail.publish(stable_to(5, 9));
+        assert_eq!(bell.rung(), 0, "a transaction is open");
+        tail.publish(stable_to(10, 10));
+        assert_eq!(bell.rung(), 1);
+        let _late = park();
+        assert_eq!(bell.rung(), 2, "at once");
+    }
+
+    #[test]
+    fn bounds_are_in_order() {
+        let tail = Tail::new(stable_to(3, 7));
+        assert_eq!(tail.offsets(), stable_to(3, 7));
+        let offsets = tail.offsets();
+        assert_eq!(offsets.visible_to(Isolation::ReadCommitted), Offset::new(3));
+        assert_eq!(offsets.visible_to(Isolation::ReadUncommitted), Offset::new(7));
     }
 
     #[test]
@@ -85,18 +119,20 @@ mod modelled {
 
     #[test]
     fn loom_a_publication_is_never_slept_through() {
-        loom::model(|| {
-            let tail = Arc::new(Tail::new(at(0)));
-            let writer = {
-                let tail = Arc::clone(&tail);
-                thread::spawn(move || tail.publish(at(1)))
-            };
-            let bell = Arc::new(Bell::default());
-            let parked = tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(0));
-            writer.join().unwrap();
-            assert_eq!(bell.rung(), 1, "the high watermark is beyond the waiter and nobody woke it");
-            drop(parked);
-        });
+        for isolation in BOTH {
+            loom::model(move || {
+                let tail = Arc::new(Tail::new(at(0)));
+                let writer = {
+                    let tail = Arc::clone(&tail);
+                    thread::spawn(move || tail.publish(at(1)))
+                };
+                let bell = Arc::new(Bell::default());
+                let parked = tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(0), isolation);
+                writer.join().unwrap();
+                assert_eq!(bell.rung(), 1, "what {isolation:?} waits for is there and nobody woke it");
+                drop(parked);
+            });
+        }
     }
 
     #[test]
@@ -114,7 +150,8 @@ mod modelled {
                 })
             };
             let bell = Arc::new(Bell::default());
-            let parked = tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(0));
+            let parked =
+                tail.park(&Waker::from(Arc::clone(&bell)), Offset::new(0), Isolation::ReadUncommitted);
             writer.join().unwrap();
             assert_eq!(bell.rung(), 1, "the high watermark is beyond the waiter and nobody woke it");
             drop(parked);
@@ -130,7 +167,9 @@ mod modelled {
                 .iter()
                 .map(|bell| {
                     let (tail, waker) = (Arc::clone(&tail), Waker::from(Arc::clone(bell)));
-                    thread::spawn(move || std::mem::forget(tail.park(&waker, Offset::new(9))))
+                    thread::spawn(move || {
+                        std::mem::forget(tail.park(&waker, Offset::new(9), Isolation::ReadUncommitted))
+                    })
                 })
                 .collect();
             tail.close();
@@ -181,6 +220,10 @@ mod shuttled {
     type Publish = fn(&Tail, i64);
     type Park = fn(&Arc<Tail>, &Waker, Offset) -> Parked;
 
+    fn uncommitted(tail: &Arc<Tail>, waker: &Waker, beyond: Offset) -> Parked {
+        tail.park(waker, beyond, Isolation::ReadUncommitted)
+    }
+
     /// Consumers that sleep until there is more, each with another place to start; one of them gives up and
     /// comes back. A consumer that sleeps for good is a deadlock, which shuttle reports.
     fn everybody_sees_the_end(publish: Publish, park: Park) {
@@ -215,7 +258,7 @@ mod shuttled {
 
     #[test]
     fn shuttle_three_consumers_that_sleep_see_the_end() {
-        explore(2_000, || everybody_sees_the_end(|tail, end| tail.publish(at(end)), Tail::park));
+        explore(2_000, || everybody_sees_the_end(|tail, end| tail.publish(at(end)), uncommitted));
     }
 
     #[test]
@@ -228,7 +271,7 @@ mod shuttled {
                 tail.wake_due();
             }
         };
-        explore(2_000, move || everybody_sees_the_end(looks_first, Tail::park));
+        explore(2_000, move || everybody_sees_the_end(looks_first, uncommitted));
     }
 
     /// The consumer does not look again after it is on the list, and relies on `park` for that.
@@ -255,7 +298,10 @@ mod shuttled {
 
     #[test]
     fn shuttle_parking_looks_again() {
-        explore(2_000, || who_relies_on_park_is_woken(Tail::park));
+        explore(2_000, || who_relies_on_park_is_woken(uncommitted));
+        explore(2_000, || {
+            who_relies_on_park_is_woken(|tail, waker, beyond| tail.park(waker, beyond, BOTH[1]))
+        });
     }
 
     #[test]
@@ -265,7 +311,10 @@ mod shuttled {
             let mut waiters = tail.waiters.lock();
             let ticket = waiters.next;
             waiters.next += 1;
-            waiters.by_ticket.insert(ticket, Waiter { beyond, waker: waker.clone() });
+            waiters.by_ticket.insert(
+                ticket,
+                Waiter { beyond, isolation: Isolation::ReadUncommitted, waker: waker.clone() },
+            );
             tail.waiting.store(waiters.by_ticket.len(), Relaxed);
             drop(waiters);
             Parked { tail: Arc::clone(tail), ticket }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::batch::{AT_ATTRIBUTES, AT_CRC, put};
+use super::batch::{AT_ATTRIBUTES, AT_CRC, TRANSACTIONAL_BIT, put};
 use super::{BatchHeader, Compression, HEADER_BYTES, RecordHeader, compression, crc32c, varint};
 
 /// A record to append.
@@ -96,6 +96,17 @@ impl BatchBuilder {
         self.header.producer_id = id;
         self.header.producer_epoch = epoch;
         self.header.base_sequence = base_sequence;
+        self
+    }
+
+    /// Has the batch belong to a transaction of its producer.
+    pub fn transactional(&mut self) -> &mut Self {
+        self.attributes(TRANSACTIONAL_BIT)
+    }
+
+    /// Sets flags beside the codec.
+    pub(super) fn attributes(&mut self, flags: i16) -> &mut Self {
+        self.header.attributes |= flags;
         self
     }
 

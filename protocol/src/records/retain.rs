@@ -43,6 +43,17 @@ impl RecordSpan {
         (self.key_end != NULL_KEY).then(|| &body[self.key_start as usize..self.key_end as usize])
     }
 
+    /// Its value, in the body that it was read from.
+    #[must_use]
+    pub fn value<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
+        let from = if self.key_end == NULL_KEY { self.key_start } else { self.key_end };
+        let mut cursor = Cursor::new(&body[..self.end as usize], from as usize);
+        let length = usize::try_from(cursor.i32()?).ok()?;
+        let start = cursor.at();
+        cursor.skip(length)?;
+        Some(&body[start..start + length])
+    }
+
     /// Headers are not looked at: they stay or go with their record.
     #[inline(always)]
     fn read(body: &[u8], start: usize) -> Result<Self, RecordFlaw> {

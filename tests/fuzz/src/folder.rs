@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use millstream_broker::{SimBroker, SimOptions};
-use millstream_log::{
+use millstream_log::{Isolation, 
     Acks, Append, CleanStart, Clock, Disk, FirstBatch, Flusher, IfMissing, LeaderEpoch, Log, LogConfig,
     ManualClock, Offset, OpenOptions, ReadFrom, Recovery, SimDisk,
 };
@@ -70,7 +70,7 @@ fn fill(log: &Arc<Log>, range: std::ops::Range<i64>) {
         let batch = batch.build();
         let header = BatchView::parse(&batch).expect("just built").header();
         let done = Box::new(|result: Result<_, _>| assert!(result.is_ok(), "{result:?}"));
-        drop(log.append(Append { batch, header, acks: Acks::Written }, done));
+        drop(log.append(Append { batch, header, acks: Acks::Written, transaction: None }, done));
     }
 }
 
@@ -140,7 +140,7 @@ pub fn read_all(log: &Log) -> Answers {
 
 /// The batch that holds `offset`.
 pub fn read(log: &Log, offset: i64) -> Option<Bytes> {
-    let from = ReadFrom { offset: Offset::new(offset), max_bytes: 1, first_batch: FirstBatch::Whole };
+    let from = ReadFrom { offset: Offset::new(offset), max_bytes: 1, first_batch: FirstBatch::Whole, isolation: Isolation::ReadUncommitted };
     match log.read(from).ok()?.records {
         Some(Chunk::Bytes(bytes)) => records::batches(bytes).next()?.ok(),
         Some(Chunk::File(_)) => unreachable!("a simulated disk has no files of the system"),

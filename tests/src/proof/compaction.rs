@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use millstream_log::{
     Acks, Append, CleanStart, CleanupPolicy, CompactLimits, Compacted, Demand, FirstBatch, Flusher,
-    LeaderEpoch, Log, LogConfig, Offset, OpenOptions, Pace, ReadFrom, RealDisk, SystemClock,
+    Isolation, LeaderEpoch, Log, LogConfig, Offset, OpenOptions, Pace, ReadFrom, RealDisk, SystemClock,
 };
 use millstream_protocol::Chunk;
 use millstream_protocol::records::{self, BatchBuilder, BatchView, Compression, NewRecord};
@@ -128,7 +128,7 @@ fn append(log: &Arc<Log>, batch: Bytes) -> Result<()> {
     let done = Box::new(move |result| {
         let _ = told.send(result);
     });
-    drop(log.append(Append { batch, header, acks: Acks::Written }, done));
+    drop(log.append(Append { batch, header, acks: Acks::Written, transaction: None }, done));
     answer.recv()?.context("appending")?;
     Ok(())
 }
@@ -164,7 +164,12 @@ fn measure(folder: &Path, model: &Model) -> Result<(f64, f64, Compacted), Failur
 fn check(log: &Log, model: &Model) -> Result<(), Failure> {
     let (mut next, mut found) = (0, 0);
     loop {
-        let from = ReadFrom { offset: Offset::new(next), max_bytes: 8 << 20, first_batch: FirstBatch::Whole };
+        let from = ReadFrom {
+            offset: Offset::new(next),
+            max_bytes: 8 << 20,
+            first_batch: FirstBatch::Whole,
+            isolation: Isolation::ReadUncommitted,
+        };
         let slice = log.read(from).context("reading")?;
         let bytes = match slice.records {
             None => break,

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use anyhow::Context as _;
 use bytes::Bytes;
 use millstream_log::{
-    Acks, Append, CleanStart, Clock, Disk, FirstBatch, Flusher, LeaderEpoch, Log, LogConfig, ManualClock,
-    Offset, OpenOptions, ReadError, ReadFrom, Recovery, SimDisk,
+    Acks, Append, CleanStart, Clock, Disk, FirstBatch, Flusher, Isolation, LeaderEpoch, Log, LogConfig,
+    ManualClock, Offset, OpenOptions, ReadError, ReadFrom, Recovery, SimDisk,
 };
 use millstream_protocol::Chunk;
 use millstream_protocol::records::{self, BatchBuilder, BatchView, Compression, NewRecord};
@@ -120,7 +120,7 @@ fn append(log: &Arc<Log>, batch: Bytes, acks: Acks) -> anyhow::Result<i64> {
         // Nobody listens only after a failure elsewhere.
         let _ = answer.send(result);
     });
-    drop(log.append(Append { batch, header, acks }, done));
+    drop(log.append(Append { batch, header, acks, transaction: None }, done));
     Ok(answered.recv().context("an append was not answered")??.base_offset.get())
 }
 
@@ -145,7 +145,12 @@ fn sealed_segments(seed: u64) -> anyhow::Result<Rig> {
 
 /// Reads as the broker does: where it may not wait it is sent elsewhere.
 fn fetch(log: &Log, from: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
-    let from = ReadFrom { offset: Offset::new(from), max_bytes, first_batch: FirstBatch::Whole };
+    let from = ReadFrom {
+        offset: Offset::new(from),
+        max_bytes,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    };
     let slice = match log.try_read(from)? {
         Some(slice) if slice.is_resident() => slice,
         _ => log.read(from)?,

@@ -1,8 +1,8 @@
-//! DescribeProducers, key 61, version 0: the idempotent producers that a partition remembers. There are no
-//! transactions, hence no coordinator's epoch and no offset at which one began.
+//! DescribeProducers, key 61, version 0: the producers that a partition remembers, and what they have open.
 
 use std::ops::RangeInclusive;
 
+use millstream_log::Offset;
 use millstream_protocol::ErrorCode;
 use millstream_protocol::messages::describe_producers_request::TopicRequest;
 use millstream_protocol::messages::describe_producers_response::{
@@ -15,8 +15,6 @@ use crate::dispatch::{Answer, Call, Handler};
 use crate::handlers::NONE;
 use crate::handlers::wire_errors::code_for_not_led;
 use crate::metadata::topics::Topic;
-
-const NO_COORDINATOR: i32 = -1;
 
 pub(crate) struct DescribeProducers;
 
@@ -58,8 +56,8 @@ fn producers(call: &Call, topic: Option<&Topic>, index: i32) -> Result<Vec<Produ
         producer_epoch: i32::from(producer.epoch),
         last_sequence: producer.last_sequence,
         last_timestamp: producer.last_ms,
-        coordinator_epoch: NO_COORDINATOR,
-        current_txn_start_offset: NONE,
+        coordinator_epoch: producer.coordinator_epoch,
+        current_txn_start_offset: producer.transaction_start.map_or(NONE, Offset::get),
     });
     Ok(told.collect())
 }

@@ -79,8 +79,9 @@ fn park_all(fetch: &Fetching, look: &Look, context: &Context<'_>) -> Vec<Parked>
         let found = topic.and_then(|topic| topic.partition(key.partition));
         match found.and_then(|found| found.log().ok()) {
             Some(log) => {
-                let beyond = Offset::new(partition.high_watermark);
-                parked.push(log.park(context.waker(), beyond));
+                let isolation = fetch.limits.isolation;
+                let beyond = Offset::new(partition.visible_to(isolation));
+                parked.push(log.park(context.waker(), beyond, isolation));
             }
             // Deleted since: the next look tells.
             None => context.waker().wake_by_ref(),

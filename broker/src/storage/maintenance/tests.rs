@@ -104,7 +104,7 @@ fn write(partition: &Partition) -> Result<Appended, AppendError> {
     let (done, outcome) = std::sync::mpsc::channel();
     let log = partition.log().unwrap();
     let more = log.append(
-        Append { batch, header, acks: Acks::Durable },
+        Append { batch, header, acks: Acks::Durable, transaction: None },
         Box::new(move |result| done.send(result).unwrap()),
     );
     drop(more);

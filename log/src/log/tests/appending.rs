@@ -87,7 +87,12 @@ fn a_read_respects_its_size_but_for_a_first_batch_that_must_be_whole() {
     fill(&log, 0..100);
     let batch = read_bytes(&log, from(99)).len();
     let limited = |max_bytes, first_batch| {
-        let read = ReadFrom { offset: Offset::new(10), max_bytes, first_batch };
+        let read = ReadFrom {
+            offset: Offset::new(10),
+            max_bytes,
+            first_batch,
+            isolation: Isolation::ReadUncommitted,
+        };
         read_bytes(&log, read).len()
     };
     assert_eq!(limited(1, FirstBatch::Whole), batch);
@@ -95,8 +100,12 @@ fn a_read_respects_its_size_but_for_a_first_batch_that_must_be_whole() {
     assert_eq!(limited(batch, FirstBatch::IfItFits), batch);
     assert!(limited(10 * batch + 5, FirstBatch::IfItFits) <= 10 * batch + 5);
     assert_eq!(limited(usize::MAX, FirstBatch::IfItFits), 90 * batch);
-    let recent =
-        ReadFrom { offset: Offset::new(90), max_bytes: 3 * batch + 5, first_batch: FirstBatch::Whole };
+    let recent = ReadFrom {
+        offset: Offset::new(90),
+        max_bytes: 3 * batch + 5,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    };
     assert_eq!(read_bytes(&log, recent).len(), 3 * batch, "near the tail a slice ends with a batch");
 }
 
@@ -118,6 +127,7 @@ fn a_slice_of_large_batches_ends_with_a_whole_one() {
             offset: Offset::new(offset),
             max_bytes: 3 * batch + batch / 2,
             first_batch: FirstBatch::Whole,
+            isolation: Isolation::ReadUncommitted,
         };
         assert_eq!(read_bytes(&log, read).len(), 3 * batch, "from {offset}");
     }

@@ -118,7 +118,7 @@ fn a_reader_at_the_tail_sees_every_record_in_order_and_sleeps_in_between() {
                     let mut found = Vec::new();
                     while found.len() < RECORDS {
                         let next = i64::try_from(found.len()).unwrap();
-                        let parked = log.park(&waker, Offset::new(next));
+                        let parked = log.park(&waker, Offset::new(next), Isolation::ReadUncommitted);
                         while log.offsets().high_watermark.get() <= next {
                             thread::park();
                         }

@@ -296,7 +296,8 @@ fn readers_are_served_while_a_log_is_failed_and_after() {
     let seen = consume(&log, 0);
     assert_eq!(i64::try_from(seen.len()).unwrap(), end(&log));
     let woken = Arc::new(concurrent::Flag::default());
-    let _parked = log.park(&Arc::clone(&woken).into(), log.offsets().high_watermark);
+    let _parked =
+        log.park(&Arc::clone(&woken).into(), log.offsets().high_watermark, Isolation::ReadUncommitted);
     let before = log.offsets().high_watermark;
     reopened(&log);
     assert!(log.offsets().high_watermark < before, "nothing was lost");

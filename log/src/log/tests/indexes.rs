@@ -137,7 +137,12 @@ fn an_index_of_many_pages_finds_every_offset() {
     }
     log.checkpoint().unwrap();
     for offset in (0..3000).step_by(13) {
-        let read = ReadFrom { offset: Offset::new(offset), max_bytes: 1, first_batch: FirstBatch::Whole };
+        let read = ReadFrom {
+            offset: Offset::new(offset),
+            max_bytes: 1,
+            first_batch: FirstBatch::Whole,
+            isolation: Isolation::ReadUncommitted,
+        };
         let bytes = read_bytes(&log, read);
         assert_eq!(BatchView::parse(&bytes).unwrap().base_offset(), offset);
     }

@@ -1,7 +1,6 @@
 //! Idempotent producers, and what an acknowledgement rests on.
 
 use super::*;
-use crate::ids::ProducerId;
 
 fn produced(epoch: i16, sequence: i32, values: &[&[u8]]) -> Bytes {
     let mut batch = batch_at(NOW_MS, values);

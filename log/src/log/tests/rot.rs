@@ -81,7 +81,12 @@ fn fork(rig: &Rig) -> Rig {
 
 /// Reads as the broker does: where it may not wait it is sent elsewhere.
 fn fetch(log: &Log, offset: i64) -> Result<Bytes, ReadError> {
-    let from = ReadFrom { offset: Offset::new(offset), max_bytes: 1500, first_batch: FirstBatch::Whole };
+    let from = ReadFrom {
+        offset: Offset::new(offset),
+        max_bytes: 1500,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    };
     let slice = match log.try_read(from)? {
         Some(slice) if slice.is_resident() => slice,
         _ => log.read(from)?,
@@ -386,8 +391,12 @@ fn a_scrub_finds_what_nobody_asked_for_and_leaves_memory_as_it_was() {
     assert_eq!(found, log.quarantined());
     let [damaged] = &found[..] else { panic!("one range: {found:?}") };
     assert_eq!(damaged.offsets.start.get()..damaged.offsets.end.get(), batches[4].offsets);
-    let at =
-        |offset: i64| ReadFrom { offset: Offset::new(offset), max_bytes: 1, first_batch: FirstBatch::Whole };
+    let at = |offset: i64| ReadFrom {
+        offset: Offset::new(offset),
+        max_bytes: 1,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    };
     assert!(log.try_read(at(0)).unwrap().is_none(), "it was not in memory, and is not now");
     let other = batches.iter().find(|batch| batch.file != batches[4].file).unwrap();
     assert!(log.try_read(at(other.offsets.start)).unwrap().is_some(), "it was, and is verified now");

@@ -89,7 +89,7 @@ fn reader(log: &Arc<Log>, records: usize) -> JoinHandle<Vec<String>> {
         let mut found = Vec::new();
         while found.len() < records {
             let next = i64::try_from(found.len()).unwrap();
-            let parked = log.park(&waker, Offset::new(next));
+            let parked = log.park(&waker, Offset::new(next), Isolation::ReadUncommitted);
             while log.offsets().high_watermark.get() <= next && !log.tail.is_closed() {
                 thread::park();
             }

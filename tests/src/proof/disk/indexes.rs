@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use millstream_log::{
-    Acks, CleanStart, Disk as _, FirstBatch, Flusher, LeaderEpoch, Log, LogConfig, Offset, OpenOptions,
-    ReadFrom, RealDisk, SystemClock,
+    Acks, CleanStart, Disk as _, FirstBatch, Flusher, Isolation, LeaderEpoch, Log, LogConfig, Offset,
+    OpenOptions, ReadFrom, RealDisk, SystemClock,
 };
 use millstream_protocol::records::BatchView;
 use rand::rngs::SmallRng;
@@ -193,7 +193,12 @@ fn rebuild_rate(options: &Options) -> anyhow::Result<f64> {
     let began = Instant::now();
     let log = open()?;
     let end = log.offsets().log_end.get();
-    let from = ReadFrom { offset: Offset::new(end - 1), max_bytes: 1, first_batch: FirstBatch::Whole };
+    let from = ReadFrom {
+        offset: Offset::new(end - 1),
+        max_bytes: 1,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    };
     anyhow::ensure!(log.read(from)?.bytes > 0, "the last batch is not found");
     let rate = log.size_bytes() as f64 / 1e6 / began.elapsed().as_secs_f64();
     say(&format!("an index of {megabytes} MiB was rebuilt at {rate:.0} MB/s"));

@@ -65,7 +65,7 @@ fn append(topic: &Topic) -> bool {
     let (tell, told) = std::sync::mpsc::channel();
     let done = Box::new(move |result: Result<_, _>| tell.send(result.is_ok()).unwrap());
     let log = topic.partitions[0].log().unwrap();
-    drop(log.append(Append { batch, header, acks: Acks::Durable }, done));
+    drop(log.append(Append { batch, header, acks: Acks::Durable, transaction: None }, done));
     told.recv().unwrap()
 }
 
