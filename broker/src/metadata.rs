@@ -4,6 +4,7 @@
 
 pub(crate) mod believed_time;
 pub(crate) mod cluster_view;
+pub(crate) mod features;
 pub(crate) mod identity;
 pub(crate) mod live_settings;
 pub(crate) mod producer_ids;

@@ -17,6 +17,7 @@ use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::{MetaError, MetaStore};
 use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
+use crate::metadata::features::Features;
 use crate::metadata::identity::Identity;
 use crate::metadata::live_settings::LiveSettings;
 use crate::metadata::producer_ids::ProducerIds;
@@ -37,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) view: Box<dyn ClusterView>,
     /// What is kept of all this.
     pub(crate) store: Arc<dyn MetaStore>,
+    pub(crate) features: Features,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
@@ -98,6 +100,7 @@ impl Node {
             clock,
             time,
             view: Box::new(view),
+            features: Features::load(Arc::clone(&store))?,
             topics,
             groups: Groups::new(),
             producer_ids: ProducerIds::new(Arc::clone(&store)),

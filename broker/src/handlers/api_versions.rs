@@ -11,11 +11,11 @@ use millstream_protocol::messages::api_versions_response::{
 use millstream_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
-use super::admin::controller::features::features;
 use crate::dispatch::{Answer, Call, Handler, ROUTES};
+use crate::metadata::features::Feature;
 
-/// The levels of features never change while a broker runs.
-const FEATURES_EPOCH: i64 = 0;
+/// Clients before this version cannot read of a feature that can be off, and are not told of it, as in Kafka.
+const FEATURES_FROM_ZERO: i16 = 4;
 
 pub(crate) struct ApiVersions;
 
@@ -32,7 +32,25 @@ impl Handler for ApiVersions {
             }
             tracing::debug!(peer = %call.peer.address, client = name, version, "client introduced itself");
         }
-        Answer::Now(served())
+        let levels = call.node.features.now();
+        let is_told = |feature: &Feature| call.version >= FEATURES_FROM_ZERO || *feature.levels().start() > 0;
+        let supported = Feature::ALL.into_iter().filter(is_told).map(|feature| SupportedFeatureKey {
+            name: KStr::from_static(feature.name()),
+            min_version: *feature.levels().start(),
+            max_version: *feature.levels().end(),
+        });
+        let is_on = |feature: &Feature| levels.of(*feature) > 0;
+        let finalized = Feature::ALL.into_iter().filter(is_on).map(|feature| FinalizedFeatureKey {
+            name: KStr::from_static(feature.name()),
+            max_version_level: levels.of(feature),
+            min_version_level: levels.of(feature),
+        });
+        Answer::Now(ApiVersionsResponse {
+            supported_features: supported.collect(),
+            finalized_features: finalized.collect(),
+            finalized_features_epoch: levels.epoch,
+            ..served()
+        })
     }
 }
 
@@ -47,23 +65,7 @@ pub(crate) fn served() -> ApiVersionsResponse {
         })
         .collect();
     api_keys.sort_unstable_by_key(|api| api.api_key);
-    let supported = features().map(|feature| SupportedFeatureKey {
-        name: KStr::from_static(feature.name),
-        min_version: feature.level,
-        max_version: feature.level,
-    });
-    let finalized = features().map(|feature| FinalizedFeatureKey {
-        name: KStr::from_static(feature.name),
-        max_version_level: feature.level,
-        min_version_level: feature.level,
-    });
-    ApiVersionsResponse {
-        api_keys,
-        supported_features: supported.collect(),
-        finalized_features: finalized.collect(),
-        finalized_features_epoch: FEATURES_EPOCH,
-        ..Default::default()
-    }
+    ApiVersionsResponse { api_keys, ..Default::default() }
 }
 
 /// KIP-511: letters and digits, with '-' and '.' inside.

@@ -29,6 +29,7 @@ use crate::meta_store::LocalMetaStore;
 use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::tests::TwoNodes;
 use crate::metadata::cluster_view::{ClusterView, SingleNode};
+use crate::metadata::features::Features;
 use crate::metadata::live_settings::LiveSettings;
 use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::topics::{Logs, Topics};
@@ -89,6 +90,7 @@ impl Cluster {
             clock: Arc::new(SystemClock),
             time,
             view,
+            features: Features::load(store.clone()).unwrap(),
             topics,
             settings: LiveSettings::load(settings, store.clone()).unwrap(),
             groups: Groups::new(),

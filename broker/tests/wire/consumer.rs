@@ -12,9 +12,11 @@ use millstream_protocol::messages::offset_commit_request::{
 use millstream_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
+use millstream_protocol::messages::update_features_request::FeatureUpdateKey;
 use millstream_protocol::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    UpdateFeaturesRequest,
 };
 use millstream_protocol::{ErrorCode, KStr, Uuid};
 
@@ -189,6 +191,64 @@ fn a_groups_own_times_hold_at_once_and_after_a_restart() {
     }
     configure(&mut client, &[(HEARTBEAT, None), (SESSION, None)]);
     assert_ne!(beat(&mut client, 1, &joining("mine")).heartbeat_interval_ms, 117);
+}
+
+/// Turns `group.version` to a level; what is said, and by how many results.
+fn turn(client: &mut Client, version: i16, level: i16, upgrade_type: i8) -> (ErrorCode, usize) {
+    let update = FeatureUpdateKey {
+        feature: "group.version".into(),
+        max_version_level: level,
+        allow_downgrade: version == 0,
+        upgrade_type,
+    };
+    let request = UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() };
+    let told = client.call(version, &request);
+    (ErrorCode::from_code(told.error_code).unwrap(), told.results.len())
+}
+
+/// What ApiVersions tells of features: supported, finalized, and the epoch.
+fn features(client: &mut Client, version: i16) -> (Vec<(i16, i16)>, Vec<i16>, i64) {
+    let request =
+        ApiVersionsRequest { client_software_name: "test".into(), client_software_version: "1".into() };
+    let told = client.call(version, &request);
+    let is_ours = |name: &KStr| &**name == "group.version";
+    let supported = told.supported_features.iter().filter(|feature| is_ours(&feature.name));
+    let finalized = told.finalized_features.iter().filter(|feature| is_ours(&feature.name));
+    (
+        supported.map(|feature| (feature.min_version, feature.max_version)).collect(),
+        finalized.map(|feature| feature.max_version_level).collect(),
+        told.finalized_features_epoch,
+    )
+}
+
+#[test]
+fn the_new_protocol_is_turned_off_and_on_again_while_groups_stay() {
+    let (up, down) = (1, 2);
+    let mut bed = Bed::new();
+    let (mut client, _) = bed.with_topic("t");
+    let joined = beat(&mut client, 1, &joining("mine"));
+    assert_eq!(features(&mut client, 4), (vec![(0, 1)], vec![1], 0));
+    assert_eq!(features(&mut client, 3), (vec![], vec![1], 0), "older clients do not read of levels from 0");
+    for version in 0..=2 {
+        assert_eq!(turn(&mut client, version, 0, up), (ErrorCode::InvalidUpdateVersion, 0));
+        assert_eq!(turn(&mut client, version, 1, up), (ErrorCode::None, usize::from(version < 2)));
+    }
+    assert_eq!(turn(&mut client, 2, 0, down).0, ErrorCode::None);
+    let unsupported = ErrorCode::UnsupportedVersion.code();
+    bed.stop();
+    bed.start();
+    let mut client = bed.client();
+    let (supported, finalized, epoch) = features(&mut client, 4);
+    assert_eq!((supported, finalized), (vec![(0, 1)], vec![]), "after a restart");
+    assert!(epoch > 0);
+    let heard = beat(&mut client, 1, &staying(&joined));
+    assert_eq!((heard.error_code, heard.error_message), (unsupported, None));
+    assert_eq!(describe(&mut client, "g").error_code, unsupported);
+    assert_eq!(turn(&mut client, 2, 1, down).0, ErrorCode::InvalidUpdateVersion);
+    assert_eq!(turn(&mut client, 2, 1, up).0, ErrorCode::None);
+    assert!(features(&mut client, 4).2 > epoch);
+    let heard = beat(&mut client, 1, &staying(&joined));
+    assert_eq!((heard.error_code, heard.member_epoch), (0, joined.member_epoch), "it is still a member");
 }
 
 #[test]

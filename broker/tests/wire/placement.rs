@@ -6,7 +6,6 @@ use millstream_protocol::messages::alter_partition_reassignments_request::{
 use millstream_protocol::messages::describe_producers_request::TopicRequest;
 use millstream_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use millstream_protocol::messages::elect_leaders_request::TopicPartitions;
-use millstream_protocol::messages::update_features_request::FeatureUpdateKey;
 use millstream_protocol::messages::*;
 use millstream_protocol::records::Compression;
 use millstream_protocol::{ErrorCode, KStr};
@@ -121,39 +120,6 @@ fn the_metadata_has_a_quorum_of_one() {
         for (topic, partition) in [("__cluster_metadata", 1), ("t", 0)] {
             let (error, told, _) = ask(version, topic, partition);
             assert_eq!((error, code(told.error_code)), (0, ErrorCode::UnknownTopicOrPartition));
-        }
-    }
-}
-
-#[test]
-fn a_feature_has_one_level_and_what_is_not_served_is_no_feature() {
-    let bed = Bed::new();
-    let mut client = bed.client();
-    let features = client.call(
-        4,
-        &ApiVersionsRequest { client_software_name: text("test"), client_software_version: text("1") },
-    );
-    assert_eq!(features.supported_features.len(), features.finalized_features.len());
-    let update = |feature: &str, max_version_level| FeatureUpdateKey {
-        feature: text(feature),
-        max_version_level,
-        ..Default::default()
-    };
-    for version in 0..=2 {
-        let feature_updates = vec![update("metadata.version", 20)];
-        let told = client.call(version, &UpdateFeaturesRequest { feature_updates, ..Default::default() });
-        let refused = match version {
-            2 => told.error_code,
-            _ => told.results[0].error_code,
-        };
-        assert_eq!(code(refused), ErrorCode::InvalidUpdateVersion, "version {version}");
-    }
-    for feature in &features.finalized_features {
-        let (same, other) = (feature.max_version_level, feature.max_version_level - 1);
-        for (level, expected) in [(same, ErrorCode::None), (other, ErrorCode::InvalidUpdateVersion)] {
-            let feature_updates = vec![update(&feature.name, level)];
-            let told = client.call(2, &UpdateFeaturesRequest { feature_updates, ..Default::default() });
-            assert_eq!(code(told.error_code), expected, "{} {level}", feature.name);
         }
     }
 }

@@ -11,6 +11,7 @@ use millstream_protocol::{ErrorCode, KStr};
 
 use crate::dispatch::{Answer, Call, Handler};
 use crate::handlers::authorized::group_operations;
+use crate::metadata::features::Feature;
 
 pub(crate) struct ConsumerGroupDescribe;
 
@@ -33,7 +34,8 @@ impl Handler for ConsumerGroupDescribe {
 
 fn describe(call: &Call, id: KStr) -> impl Future<Output = DescribedGroup> + use<> {
     let group = id.clone();
-    let asked = (!id.is_empty()).then(|| {
+    let is_served = call.node.features.level(Feature::GroupVersion) > 0;
+    let asked = (is_served && !id.is_empty()).then(|| {
         call.node.groups.ask(&call.node, &id, move |shard, turn, ticket| {
             shard.consumer_describe(turn, ticket, &group);
         })
@@ -41,7 +43,8 @@ fn describe(call: &Call, id: KStr) -> impl Future<Output = DescribedGroup> + use
     async move {
         match asked {
             Some(asked) => asked.await.unwrap_or_else(|not_ready| refused(id, not_ready.code())),
-            None => refused(id, ErrorCode::InvalidGroupId),
+            None if is_served => refused(id, ErrorCode::InvalidGroupId),
+            None => refused(id, ErrorCode::UnsupportedVersion),
         }
     }
 }

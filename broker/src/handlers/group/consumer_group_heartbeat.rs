@@ -9,6 +9,7 @@ use millstream_protocol::{ErrorCode, KStr};
 
 use crate::dispatch::{Answer, Call, Handler};
 use crate::groups::{Caller, ConsumerHeartbeat, Refusal, check_request};
+use crate::metadata::features::Feature;
 
 pub(crate) struct ConsumerGroupHeartbeat;
 
@@ -20,6 +21,14 @@ impl Handler for ConsumerGroupHeartbeat {
         call: Call,
         mut request: ConsumerGroupHeartbeatRequest,
     ) -> Answer<ConsumerGroupHeartbeatResponse> {
+        if call.node.features.level(Feature::GroupVersion) == 0 {
+            let error_code = ErrorCode::UnsupportedVersion.code();
+            return Answer::Now(ConsumerGroupHeartbeatResponse {
+                error_code,
+                error_message: None,
+                ..Default::default()
+            });
+        }
         let checked = check_request(&request, call.version, &call.node.settings().groups.consumer.assignors);
         if let Err(Refusal { code, message }) = checked {
             return Answer::Now(refused(code, message.into()));
