@@ -207,7 +207,7 @@ def configs_of_a_topic(kafka):
     kafka.run("configs", "--alter", *where, "--add-config", "retention.ms=7200000,cleanup.policy=[compact,delete]")
     has(kafka.run("configs", "--describe", *where), r"retention\.ms=7200000", r"cleanup\.policy=compact,delete", r"DYNAMIC_TOPIC_CONFIG")
     said = kafka.run("configs", "--describe", "--all", *where)
-    has(said, r"segment\.bytes=1073741824", r"DEFAULT_CONFIG:log\.segment\.bytes", r"max\.message\.bytes=")
+    has(said, r"segment\.bytes=1073741824", r"DEFAULT_CONFIG:log\.segment\.bytes", r"max\.message\.bytes=", r"min\.insync\.replicas=")
     kafka.run("configs", "--alter", *where, "--delete-config", "retention.ms")
     hasnt(kafka.run("configs", "--describe", *where), r"retention\.ms")
     has(kafka.run("configs", "--alter", *where, "--add-config", "retention.ms=soon", code=1), r"InvalidConfig|[Ii]nvalid value|Not a number")

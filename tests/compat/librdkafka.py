@@ -95,7 +95,8 @@ def run_all(entries, broker, keep, options, results):
         environment = entry.environment | ({"TEST_DEBUG": DEBUG} if debug else {})
         if options.protocol == "consumer":
             environment["TEST_CONSUMER_GROUP_PROTOCOL"] = "consumer"
-        result, seconds = run(entry._replace(environment=environment), broker.address, output, options.limit)
+        limit = int(entry.environment.get("LIMIT", options.limit))
+        result, seconds = run(entry._replace(environment=environment), broker.address, output, limit)
         tail = "\n".join(output.read_text(errors="replace").splitlines()[-options.show :]) if options.show else ""
         return result, seconds, tail
 

@@ -170,10 +170,11 @@ public final class AdminCases {
         DescribeConfigsOptions options = new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true);
         Config config = Bed.get(bed.admin.describeConfigs(List.of(topicResource(topic)), options).all()).get(topicResource(topic));
         Set<String> names = config.entries().stream().map(ConfigEntry::name).collect(Collectors.toSet());
-        for (String name : List.of("cleanup.policy", "compression.type", "delete.retention.ms",
+        for (String name : List.of("cleanup.policy", "compression.type", "delete.retention.ms", "file.delete.delay.ms",
                 "flush.messages", "flush.ms", "index.interval.bytes", "max.message.bytes", "max.compaction.lag.ms",
-                "message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms",
-                "preallocate", "retention.bytes", "retention.ms", "segment.bytes", "segment.index.bytes", "segment.ms")) {
+                "message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms", "min.insync.replicas",
+                "preallocate", "retention.bytes", "retention.ms", "segment.bytes", "segment.index.bytes",
+                "segment.jitter.ms", "segment.ms", "unclean.leader.election.enable")) {
             Bed.check(names.contains(name), name + " is missing of " + names);
         }
         ConfigEntry retention = config.get("retention.ms");
@@ -423,5 +424,149 @@ public final class AdminCases {
         } catch (java.util.concurrent.ExecutionException error) {
             Bed.check(error.getCause() instanceof GroupIdNotFoundException, "newer clients are told so: " + error.getCause());
         }
+    }
+
+    // What consoles such as AKHQ and Kafbat ask for, a page at a time.
+
+    private static Map<TopicPartition, Long> ends(Bed bed, Set<TopicPartition> partitions, OffsetSpec spec) throws Exception {
+        var asked = partitions.stream().collect(Collectors.toMap(each -> each, each -> spec));
+        return Bed.get(bed.admin.listOffsets(asked).all()).entrySet().stream()
+                .collect(Collectors.toMap(each -> each.getKey(), each -> each.getValue().offset()));
+    }
+
+    public static void aConsolesClusterPageIsFilled(Bed bed) throws Exception {
+        String topic = bed.topic("page-cluster", 3);
+        bed.fill(topic, 3, 30);
+        var options = new org.apache.kafka.clients.admin.DescribeClusterOptions().includeAuthorizedOperations(true);
+        var cluster = bed.admin.describeCluster(options);
+        var nodes = Bed.get(cluster.nodes());
+        int node = Bed.get(cluster.controller()).id();
+        Bed.check(nodes.stream().anyMatch(each -> each.id() == node), "the controller is among " + nodes);
+        Bed.get(cluster.authorizedOperations());
+        ConfigResource broker = new ConfigResource(ConfigResource.Type.BROKER, Integer.toString(node));
+        var described = new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true);
+        for (ConfigEntry entry : Bed.get(bed.admin.describeConfigs(List.of(broker), described).all()).get(broker).entries()) {
+            Bed.check(entry.type() != ConfigEntry.ConfigType.UNKNOWN, entry.name() + " has a type");
+            Bed.check(entry.source() != ConfigEntry.ConfigSource.UNKNOWN, entry.name() + " has a source");
+            Bed.check(entry.documentation() != null, entry.name() + " has a documentation");
+        }
+        var dirs = Bed.get(bed.admin.describeLogDirs(List.of(node)).allDescriptions()).get(node);
+        long replicas = dirs.values().stream().flatMap(dir -> dir.replicaInfos().keySet().stream())
+                .filter(each -> each.topic().equals(topic)).count();
+        Bed.same(3L, replicas, "replicas of the topic");
+        var where = new org.apache.kafka.common.TopicPartitionReplica(topic, 0, node);
+        var replica = Bed.get(bed.admin.describeReplicaLogDirs(List.of(where)).all()).get(where);
+        Bed.check(dirs.containsKey(replica.getCurrentReplicaLogDir()), "its folder: " + replica);
+    }
+
+    public static void aConsolesTopicsPageIsFilled(Bed bed) throws Exception {
+        List<String> topics = List.of(bed.topic("page-a", 2), bed.topic("page-b", 3));
+        for (String topic : topics) {
+            bed.fill(topic, 2, 20);
+        }
+        var listed = Bed.get(bed.admin.listTopics(new ListTopicsOptions().listInternal(true)).namesToListings());
+        Bed.check(listed.keySet().containsAll(topics), "both are among " + listed.keySet());
+        Set<TopicPartition> partitions = new HashSet<>();
+        for (String topic : topics) {
+            TopicDescription described = describe(bed, topic);
+            described.partitions().forEach(each -> partitions.add(new TopicPartition(topic, each.partition())));
+            Bed.check(described.partitions().stream().allMatch(each -> each.replicas().size() == 1 && each.isr().size() == 1), "replicas");
+        }
+        List<ConfigResource> resources = topics.stream().map(AdminCases::topicResource).collect(Collectors.toList());
+        var configs = Bed.get(bed.admin.describeConfigs(resources).all());
+        Bed.check(configs.values().stream().allMatch(config -> config.get("retention.ms") != null), "settings of both at once");
+        Map<TopicPartition, Long> starts = ends(bed, partitions, OffsetSpec.earliest()), ends = ends(bed, partitions, OffsetSpec.latest());
+        Bed.same(40L, partitions.stream().mapToLong(each -> ends.get(each) - starts.get(each)).sum(), "records");
+
+        String group = bed.name("page");
+        var committed = partitions.stream().collect(Collectors.toMap(each -> each, each -> new OffsetAndMetadata(ends.get(each) / 2)));
+        Bed.get(bed.admin.alterConsumerGroupOffsets(group, committed).all());
+        var groups = Bed.get(bed.admin.listConsumerGroups().all()).stream().map(each -> each.groupId()).collect(Collectors.toList());
+        Bed.check(groups.contains(group), "the group is among " + groups);
+        // Groups that end meanwhile are told as dead or as unknown: a console shows the rest.
+        for (var each : bed.admin.describeConsumerGroups(groups).describedGroups().entrySet()) {
+            try {
+                Bed.check(Bed.get(each.getValue()).coordinator() != null, each.getKey() + " has a coordinator");
+            } catch (java.util.concurrent.ExecutionException error) {
+                Bed.check(error.getCause() instanceof GroupIdNotFoundException, each.getKey() + ": " + error.getCause());
+            }
+        }
+        var offsets = Bed.get(bed.admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata());
+        Bed.same(20L, offsets.entrySet().stream().mapToLong(each -> ends.get(each.getKey()) - each.getValue().offset()).sum(), "the lag");
+    }
+
+    public static void aConsolesMessagesPageBrowses(Bed bed) throws Exception {
+        String topic = bed.topic("page-messages", 2);
+        bed.fill(topic, 2, 20);
+        long between = System.currentTimeMillis() + 1;
+        Bed.await("a later millisecond", () -> System.currentTimeMillis() > between);
+        bed.fill(topic, 2, 4);
+        // No group: a console leaves no trace.
+        var consumer = bed.consumer(null, "max.poll.records", "7");
+        Bed.check(consumer.listTopics().containsKey(topic), "it is listed");
+        Set<TopicPartition> partitions = consumer.partitionsFor(topic).stream()
+                .map(each -> new TopicPartition(each.topic(), each.partition())).collect(Collectors.toSet());
+        Bed.same(Bed.partitions(topic, 2), partitions, "its partitions");
+        Map<TopicPartition, Long> starts = consumer.beginningOffsets(partitions), ends = consumer.endOffsets(partitions);
+        Bed.same(Set.of(0L), Set.copyOf(starts.values()), "where they start");
+        Bed.same(Set.of(12L), Set.copyOf(ends.values()), "where they end");
+        consumer.assign(partitions);
+        consumer.seekToBeginning(partitions);
+        Bed.same(24, Bed.poll(consumer, 24).size(), "the oldest first");
+        partitions.forEach(each -> consumer.seek(each, ends.get(each) - 3));
+        Bed.same(6, Bed.poll(consumer, 6).size(), "the newest three of each");
+        var since = consumer.offsetsForTimes(partitions.stream().collect(Collectors.toMap(each -> each, each -> between)));
+        since.forEach((partition, found) -> consumer.seek(partition, found.offset()));
+        Bed.same(4, Bed.poll(consumer, 4).size(), "since a time");
+        Bed.same(Set.of(10L), since.values().stream().map(each -> each.offset()).collect(Collectors.toSet()), "where that is");
+    }
+
+    public static void aConsolesGroupPageResets(Bed bed) throws Exception {
+        String topic = bed.topic("page-group", 2), group = bed.name("page-group");
+        Set<TopicPartition> partitions = Bed.partitions(topic, 2);
+        bed.fill(topic, 2, 20);
+        Member member = bed.member(group, topic);
+        Bed.await("20 records", () -> member.seen.size() >= 20);
+        Bed.await("commits of both", () -> Bed.get(bed.admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata()).size() == 2);
+        member.close();
+        Bed.await("it is empty", () -> Bed.get(bed.admin.describeConsumerGroups(List.of(group)).all()).get(group).state().toString().equals("Empty"));
+        long now = System.currentTimeMillis();
+        var resets = Map.of("to the start", OffsetSpec.earliest(), "to the end", OffsetSpec.latest(),
+                "to a time", OffsetSpec.forTimestamp(1), "to a time to come", OffsetSpec.forTimestamp(now + 3_600_000));
+        for (var reset : resets.entrySet()) {
+            Map<TopicPartition, Long> ends = ends(bed, partitions, OffsetSpec.latest());
+            var wanted = ends(bed, partitions, reset.getValue()).entrySet().stream().collect(Collectors.toMap(each -> each.getKey(),
+                    each -> new OffsetAndMetadata(each.getValue() < 0 ? ends.get(each.getKey()) : each.getValue())));
+            Bed.get(bed.admin.alterConsumerGroupOffsets(group, wanted).all());
+            Bed.same(wanted, Bed.get(bed.admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata()), reset.getKey());
+        }
+        var shifted = partitions.stream().collect(Collectors.toMap(each -> each, each -> new OffsetAndMetadata(7)));
+        Bed.get(bed.admin.alterConsumerGroupOffsets(group, shifted).all());
+        Member again = bed.member(group, topic);
+        Bed.await("three of each again", () -> again.seen.size() >= 6);
+        Bed.same(6, again.seen.size(), "what is read again");
+    }
+
+    /** A console tries these when it starts, and hides the page if it is told no. */
+    public static void whatIsNotServedIsRefusedAtOnce(Bed bed) throws Exception {
+        var all = org.apache.kafka.common.acl.AclBindingFilter.ANY;
+        var quotas = org.apache.kafka.common.quota.ClientQuotaFilter.all();
+        Map<String, KafkaFuture<?>> asked = Map.of("ACLs", bed.admin.describeAcls(all).values(),
+                "SCRAM users", bed.admin.describeUserScramCredentials().all(),
+                "quotas", bed.admin.describeClientQuotas(quotas).entities(),
+                "tokens", bed.admin.describeDelegationToken().delegationTokens());
+        long began = System.nanoTime();
+        for (var each : asked.entrySet()) {
+            try {
+                Bed.get(each.getValue());
+            } catch (java.util.concurrent.ExecutionException error) {
+                Throwable cause = error.getCause();
+                Bed.check(cause instanceof org.apache.kafka.common.errors.UnsupportedVersionException
+                        || cause instanceof org.apache.kafka.common.errors.SecurityDisabledException
+                        || cause instanceof org.apache.kafka.common.errors.UnsupportedByAuthenticationException
+                        || cause instanceof org.apache.kafka.common.errors.DelegationTokenDisabledException, each.getKey() + ": " + cause);
+            }
+        }
+        Bed.check(System.nanoTime() - began < Duration.ofSeconds(5).toNanos(), "it takes too long");
     }
 }
