@@ -435,8 +435,8 @@ def the_quorum_is_described(kafka):
 
 
 def features_are_described(kafka):
-    """kafka-features. There may be none."""
-    kafka.run("features", "describe")
+    """kafka-features."""
+    has(kafka.run("features", "describe"), r"Feature: group\.version")
 
 
 def leaders_are_elected(kafka):

@@ -17,8 +17,9 @@ from broker import running
 from python_adapters import CLIENTS
 
 PATIENCE_S = 40
-# Not 0: kafka-python joins before it knows its topics. If it learns of them just while it assigns, it assigns nothing and
-# looks again only after five minutes.
+# Not 0: kafka-python 3.0.12 joins at once, learns of its topics and joins again. If a poll's time is up while that goes on, it never
+# looks at what it was given: as leader it has assigned by then, so it believes that it need not join. The slower a first join,
+# the rarer that is.
 SETTINGS = {"group.initial.rebalance.delay.ms": 500}
 
 
