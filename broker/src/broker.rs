@@ -24,6 +24,7 @@ use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, SettingError, Written};
 use crate::storage::data_dir::{DataDir, DataDirError};
 use crate::storage::maintenance::Maintenance;
+use crate::transactions;
 
 use listener::{Listener, SLOTS};
 use opening::Opened;
@@ -262,6 +263,8 @@ impl Broker {
         control_plane.spawn(upkeep(Arc::clone(&node)));
         control_plane.spawn(groups::keep_time(Arc::clone(&node)));
         control_plane.spawn(groups::seen::watch(Arc::clone(&node)));
+        control_plane.spawn(transactions::keep_time(Arc::clone(&node)));
+        data_plane.spawn(transactions::write_markers(Arc::clone(&node)));
         if !kafka_address.ip().is_loopback() {
             tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
         }
@@ -301,6 +304,7 @@ fn recover(node: &Arc<Node>) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("millstream-recovery".into()).spawn(move || {
         node.topics.recover(&|| node.is_stopping());
         node.groups.warm_up(&node);
+        node.transactions.warm_up(&node);
     })
 }
 

@@ -6,6 +6,7 @@
 //! [`Coordinators`] finds the one for an id, makes the topic when somebody first needs it, and has the clock. None of
 //! this knows what is kept.
 
+pub(crate) mod format;
 mod held;
 mod load;
 mod partition;
@@ -17,9 +18,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use millstream_protocol::wire::{DecodeError, EncodeError};
+use millstream_protocol::wire::EncodeError;
 use millstream_protocol::{ErrorCode, KStr};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::dispatch::Boxed;
@@ -27,8 +30,10 @@ use crate::metadata::topics::{Overrides, TopicError};
 use crate::node::Node;
 use crate::settings::BrokerSettings;
 
+use format::RecordError;
+use held::Held;
 use partition::Coordinator;
-pub(crate) use turn::{Effects, Millis, Now, Ticket};
+pub(crate) use turn::{BatchNumber, Effects, Millis, Moment, Now, Ticket};
 
 /// All that is known of what one partition of an internal topic keeps.
 ///
@@ -39,6 +44,8 @@ pub(crate) trait StateMachine: fmt::Debug + Default + Send + 'static {
     type Record;
     /// What somebody who waits is told.
     type Reply: fmt::Debug + Send + 'static;
+    /// What is to be done elsewhere once the records are durable.
+    type Deed: fmt::Debug + Send + 'static;
     /// What is worth a line in the log, or a count.
     type Note;
     /// What an event is given.
@@ -57,7 +64,7 @@ pub(crate) trait StateMachine: fmt::Debug + Default + Send + 'static {
     fn run(
         &mut self,
         node: &Node,
-        now: Now,
+        moment: Moment,
         event: impl FnOnce(&mut Self, &mut Self::Turn<'_>),
     ) -> Effects<Self>;
 
@@ -68,7 +75,7 @@ pub(crate) trait StateMachine: fmt::Debug + Default + Send + 'static {
     fn encode(record: &Self::Record) -> Result<(Bytes, Option<Bytes>), EncodeError>;
 
     /// Reads a record; `None` for a kind that is not known here.
-    fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self::Record>, DecodeError>;
+    fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self::Record>, RecordError>;
 
     /// Takes over one record of the log.
     fn replay(&mut self, record: &Self::Record);
@@ -128,11 +135,74 @@ pub(crate) struct Coordinators<M: StateMachine> {
     /// Rung when something is due earlier than it was, or a log failed.
     alarm: Arc<Notify>,
     began: Instant,
+    deeds: UnboundedSender<M::Deed>,
+    /// Until somebody does them.
+    to_do: Mutex<Option<UnboundedReceiver<M::Deed>>>,
+}
+
+/// Whether what an answer rests on is durable.
+#[derive(Debug)]
+pub(crate) struct Durable(Option<oneshot::Receiver<()>>);
+
+impl Durable {
+    /// Whether there is nothing to wait for.
+    pub(crate) fn is_so(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn so(self) -> Result<(), NotReady> {
+        match self.0 {
+            Some(told) => told.await.map_err(|_| NotReady::Lost),
+            None => Ok(()),
+        }
+    }
 }
 
 impl<M: StateMachine> Coordinators<M> {
     pub(crate) fn new() -> Self {
-        Self { partitions: OnceLock::new(), alarm: Arc::default(), began: Instant::now() }
+        let (deeds, to_do) = unbounded_channel();
+        Self {
+            partitions: OnceLock::new(),
+            alarm: Arc::default(),
+            began: Instant::now(),
+            deeds,
+            to_do: Mutex::new(Some(to_do)),
+        }
+    }
+
+    /// What is to be done elsewhere, in the order in which it may be: for whoever asks first.
+    pub(crate) fn take_deeds(&self) -> Option<UnboundedReceiver<M::Deed>> {
+        self.to_do.lock().take()
+    }
+
+    fn hold(&self) -> Held<M::Reply, M::Deed> {
+        Held::new(Arc::clone(&self.alarm), self.deeds.clone())
+    }
+
+    /// Runs an event in the machine that keeps `id`, and gives what it says at once. It rests on the batch that it
+    /// names.
+    pub(crate) fn decide<R>(
+        &self,
+        node: &Arc<Node>,
+        id: &str,
+        event: impl FnOnce(&mut M, &mut M::Turn<'_>) -> (R, BatchNumber),
+    ) -> Result<(R, Durable), NotReady> {
+        let partitions = self.partitions(node).ok_or(NotReady::NoTopic)?;
+        partitions[partition_of(id, partitions.len())].decide(node, event)
+    }
+
+    /// Looks into every machine; `None` for one that is not there.
+    pub(crate) fn look_at_all<R>(&self, node: &Node, look: impl Fn(&M) -> R) -> Vec<Option<R>> {
+        self.each(node).iter().map(|one| one.look_at(&look)).collect()
+    }
+
+    /// Runs something in the machine that keeps `id`, if it is there.
+    pub(crate) fn tell(&self, node: &Arc<Node>, id: &str, event: impl FnOnce(&mut M, &mut M::Turn<'_>)) {
+        let partitions = self.each(node);
+        if !partitions.is_empty() {
+            partitions[partition_of(id, partitions.len())].tell(node, event);
+        }
     }
 
     /// Runs an event in the machine that keeps `id`: at once, so that events come in the order of the requests, unless
@@ -164,6 +234,18 @@ impl<M: StateMachine> Coordinators<M> {
         let answers: Vec<_> = self.each(node).iter().map(|one| one.submit(node, event.clone())).collect();
         let answers = answers.into_iter().map(|answer| async move { received::<M, R>(answer?.await) });
         Box::pin(join_all(answers))
+    }
+
+    /// The partition of the topic that keeps `id`; `None` before the topic is made.
+    pub(crate) fn partition_of(&self, node: &Node, id: &str) -> Option<i32> {
+        let count = self.partitions(node)?.len();
+        Some(i32::try_from(partition_of(id, count)).expect("bounded"))
+    }
+
+    /// Looks into the machine that keeps `id`, if it is there.
+    pub(crate) fn look_at<R>(&self, node: &Node, id: &str, look: impl FnOnce(&M) -> R) -> Option<R> {
+        let partitions = self.partitions(node)?;
+        partitions[partition_of(id, partitions.len())].look_at(look)
     }
 
     /// Makes the topic if it is not there.
@@ -245,7 +327,7 @@ impl<M: StateMachine> Coordinators<M> {
 }
 
 fn received<M: StateMachine, R: TryFrom<M::Reply>>(
-    answer: Result<M::Reply, tokio::sync::oneshot::error::RecvError>,
+    answer: Result<M::Reply, oneshot::error::RecvError>,
 ) -> Result<R, NotReady> {
     let reply = answer.map_err(|_| NotReady::Lost)?;
     Ok(R::try_from(reply).unwrap_or_else(|_| unreachable!("an event is answered in its own kind")))

@@ -25,8 +25,10 @@ use millstream_protocol::KStr;
 use crate::coordinator::Coordinators;
 pub(crate) use crate::coordinator::{Asked, NotReady};
 use crate::dispatch::Boxed;
+use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::metadata::topics::Snapshot;
 use crate::node::Node;
+use crate::transactions::TopicPartition;
 
 pub(crate) use assignor::Assignor;
 pub(crate) use cause::Caller;
@@ -92,6 +94,12 @@ impl Groups {
     /// Makes the topic if it is not there.
     pub(crate) async fn prepare(&self, node: &Arc<Node>) -> Result<(), NotReady> {
         self.coordinators.prepare(node).await
+    }
+
+    /// Where the offsets of a group are kept; `None` before the topic is made.
+    pub(crate) fn offsets_partition(&self, node: &Node, group: &str) -> Option<TopicPartition> {
+        let partition = self.coordinators.partition_of(node, group)?;
+        Some(TopicPartition { topic: KStr::from_static(CONSUMER_OFFSETS), partition })
     }
 
     fn now(&self, node: &Node) -> Now {

@@ -10,6 +10,7 @@ pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod transaction;
 
 mod authorized;
 mod leader_told;

@@ -29,6 +29,7 @@ mod metadata;
 mod node;
 pub mod settings;
 mod storage;
+mod transactions;
 
 mod metrics;
 

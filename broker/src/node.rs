@@ -27,6 +27,7 @@ use crate::settings::BrokerSettings;
 use crate::storage::compactions::Compactions;
 use crate::storage::directory::Directory;
 use crate::storage::folders::Missing;
+use crate::transactions::Transactions;
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -41,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) features: Features,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
     pub(crate) producer_ids: ProducerIds,
     /// Where new ids come from.
     pub(crate) uuids: Arc<Uuids>,
@@ -103,6 +105,7 @@ impl Node {
             features: Features::load(Arc::clone(&store))?,
             topics,
             groups: Groups::new(),
+            transactions: Transactions::new(),
             producer_ids: ProducerIds::new(Arc::clone(&store)),
             store,
             uuids,

@@ -11,6 +11,7 @@ mod groups;
 mod layers;
 mod registry;
 mod topic;
+mod transactions;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub(crate) use groups::GroupSettings;
 pub(crate) use layers::{Layer, Layers};
 pub use registry::REGISTRY;
 pub(crate) use topic::TopicSettings;
+pub(crate) use transactions::TransactionSettings;
 
 /// One thing that can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

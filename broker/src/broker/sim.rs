@@ -29,6 +29,7 @@ use crate::storage::data_dir::DataDir;
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::FIRST;
 use crate::storage::maintenance::{Cleaner, Keeper};
+use crate::transactions;
 
 const FOLDER: &str = "/data";
 
@@ -113,7 +114,10 @@ impl SimBroker {
         let node = Arc::new(Node::open(settings, parts)?);
         node.topics.recover(&|| false);
         node.groups.warm_up(&node);
+        node.transactions.warm_up(&node);
         drop(tokio::spawn(groups::keep_time(Arc::clone(&node))));
+        drop(tokio::spawn(transactions::keep_time(Arc::clone(&node))));
+        drop(tokio::spawn(transactions::write_markers(Arc::clone(&node))));
         node.time.remember();
         let directories = node.topics.directories();
         let began_ms = clock.steady_ms();

@@ -1,4 +1,4 @@
-//! Replies that wait for the disk.
+//! What waits for the disk: replies, and what is to be done elsewhere.
 //!
 //! A reply rests on everything that its machine has appended before it: nobody is told what a crash could take
 //! back. The log calls [`Held::settle`] for each batch, from whatever thread; its lock is held for a few
@@ -8,31 +8,55 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
 /// Somebody who waits.
 pub(super) type Waiter<R> = oneshot::Sender<R>;
 
-/// The batches of one machine on their way to the disk, counted, and who waits for them.
+/// The batches of one machine on their way to the disk, counted, and what waits for them.
 #[derive(Debug)]
-pub(super) struct Held<R> {
-    state: Mutex<State<R>>,
+pub(super) struct Held<R, D> {
+    state: Mutex<State<R, D>>,
     /// Told of a failure.
     failed: Arc<Notify>,
+    /// Where deeds go once they may be done.
+    deeds: UnboundedSender<D>,
 }
 
 #[derive(Debug)]
-struct State<R> {
+struct State<R, D> {
     appended: u64,
     durable: u64,
     has_failed: bool,
-    replies: VecDeque<(u64, Waiter<R>, R)>,
+    /// In the order of the batches.
+    waiting: VecDeque<(u64, Waits<R, D>)>,
+    /// Who was answered already, and only has to know; in no order.
+    watching: Vec<(u64, Waiter<()>)>,
 }
 
-impl<R> Held<R> {
-    pub(super) fn new(failed: Arc<Notify>) -> Self {
-        let state = State { appended: 0, durable: 0, has_failed: false, replies: VecDeque::new() };
-        Self { state: Mutex::new(state), failed }
+/// What is let go once what it rests on is durable; dropped if that is lost.
+#[derive(Debug)]
+pub(super) enum Waits<R, D> {
+    Reply(Waiter<R>, R),
+    Deed(D),
+}
+
+impl<R, D> Held<R, D> {
+    pub(super) fn new(failed: Arc<Notify>, deeds: UnboundedSender<D>) -> Self {
+        let state = State {
+            appended: 0,
+            durable: 0,
+            has_failed: false,
+            waiting: VecDeque::new(),
+            watching: Vec::new(),
+        };
+        Self { state: Mutex::new(state), failed, deeds }
+    }
+
+    /// The number that the next batch will have.
+    pub(super) fn next(&self) -> u64 {
+        self.state.lock().appended + 1
     }
 
     /// A batch is about to be appended; gives its number.
@@ -47,84 +71,118 @@ impl<R> Held<R> {
         let mut state = self.state.lock();
         if !is_durable {
             state.has_failed = true;
-            let dropped = std::mem::take(&mut state.replies);
+            let dropped = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.watching));
             drop(state);
             drop(dropped);
             self.failed.notify_one();
             return;
         }
         state.durable = state.durable.max(batch);
-        let count = state.replies.partition_point(|(until, ..)| *until <= state.durable);
-        let ready: Vec<_> = state.replies.drain(..count).collect();
+        let durable = state.durable;
+        let count = state.waiting.partition_point(|(until, _)| *until <= durable);
+        let ready: Vec<_> = state.waiting.drain(..count).collect();
+        let told: Vec<_> = state.watching.extract_if(.., |(until, _)| *until <= durable).collect();
         drop(state);
-        send(ready.into_iter().map(|(_, waiter, reply)| (waiter, reply)));
+        self.let_go(ready.into_iter().map(|(_, waits)| waits));
+        for (_, waiter) in told {
+            // Nobody listens when the connection is gone.
+            let _ = waiter.send(());
+        }
     }
 
-    /// Sends replies once everything appended so far is durable.
-    pub(super) fn hold(&self, replies: impl Iterator<Item = (Waiter<R>, R)>) {
+    /// Lets things go once everything appended so far is durable.
+    pub(super) fn hold(&self, things: impl Iterator<Item = Waits<R, D>>) {
         let mut state = self.state.lock();
         if state.has_failed {
             return;
         }
         if state.durable >= state.appended {
             drop(state);
-            return send(replies);
+            return self.let_go(things);
         }
         let until = state.appended;
-        state.replies.extend(replies.map(|(waiter, reply)| (until, waiter, reply)));
+        state.waiting.extend(things.map(|waits| (until, waits)));
+    }
+
+    /// Tells when this batch is durable; `None` if it is.
+    pub(super) fn wait_for(&self, batch: u64) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state.lock();
+        if batch <= state.durable {
+            return None;
+        }
+        let (waiter, told) = oneshot::channel();
+        if !state.has_failed {
+            state.watching.push((batch, waiter));
+        }
+        Some(told)
     }
 
     /// Whether a batch could not be made durable: the machine knows what the log does not.
     pub(super) fn has_failed(&self) -> bool {
         self.state.lock().has_failed
     }
-}
 
-fn send<R>(replies: impl Iterator<Item = (Waiter<R>, R)>) {
-    for (waiter, reply) in replies {
-        // Nobody listens when the connection is gone.
-        let _ = waiter.send(reply);
+    fn let_go(&self, things: impl Iterator<Item = Waits<R, D>>) {
+        for waits in things {
+            // Nobody listens when the connection is gone, or the broker stops.
+            match waits {
+                Waits::Reply(waiter, reply) => drop(waiter.send(reply)),
+                Waits::Deed(deed) => drop(self.deeds.send(deed)),
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::mpsc::unbounded_channel;
 
-    fn waiter() -> (Waiter<&'static str>, oneshot::Receiver<&'static str>) {
-        oneshot::channel()
-    }
+    type Held = super::Held<&'static str, &'static str>;
 
-    fn reply() -> &'static str {
-        "done"
+    fn waits() -> (Waits<&'static str, &'static str>, oneshot::Receiver<&'static str>) {
+        let (waiter, answer) = oneshot::channel();
+        (Waits::Reply(waiter, "done"), answer)
     }
 
     #[test]
     fn a_reply_waits_for_every_batch_that_was_appended_before_it() {
-        let held = Held::new(Arc::default());
-        let (now, mut at_once) = waiter();
-        held.hold([(now, reply())].into_iter());
+        let (deeds, mut done) = unbounded_channel();
+        let held = Held::new(Arc::default(), deeds);
+        let (now, mut at_once) = waits();
+        held.hold([now].into_iter());
         assert!(at_once.try_recv().is_ok(), "nothing was appended");
         let (first, second) = (held.begin(), held.begin());
-        let (late, mut later) = waiter();
-        held.hold([(late, reply())].into_iter());
+        let (late, mut later) = waits();
+        held.hold([late, Waits::Deed("deed")].into_iter());
+        let mut told = held.wait_for(first).expect("it is not durable");
         held.settle(first, true);
+        assert!(told.try_recv().is_ok());
+        assert!(held.wait_for(first).is_none());
         assert!(later.try_recv().is_err());
+        assert!(done.try_recv().is_err());
         held.settle(second, true);
         assert!(later.try_recv().is_ok());
+        assert_eq!(done.try_recv(), Ok("deed"));
     }
 
     #[test]
-    fn nobody_is_answered_after_a_batch_was_lost() {
-        let held = Held::new(Arc::default());
+    fn nobody_is_answered_and_nothing_done_after_a_batch_was_lost() {
+        let (deeds, mut done) = unbounded_channel();
+        let held = Held::new(Arc::default(), deeds);
         let batch = held.begin();
-        let (before, mut waits) = waiter();
-        held.hold([(before, reply())].into_iter());
+        let (before, mut waiting) = waits();
+        held.hold([before, Waits::Deed("deed")].into_iter());
+        let mut told = held.wait_for(batch).expect("it is not durable");
         held.settle(batch, false);
         assert!(held.has_failed());
-        assert_eq!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        let (after, mut comes_later) = waiter();
-        held.hold([(after, reply())].into_iter());
+        assert_eq!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let (after, mut comes_later) = waits();
+        held.hold([after, Waits::Deed("deed")].into_iter());
         assert_eq!(comes_later.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(done.try_recv().is_err());
+        let mut never = held.wait_for(batch).expect("it never will be");
+        assert_eq!(never.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 }

@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use millstream_log::{FirstBatch, Isolation, Log, Offset, ReadError, ReadFrom};
 use millstream_protocol::records::{self, BatchError, BatchView};
-use millstream_protocol::wire::DecodeError;
 use millstream_protocol::{Chunk, FileSlice};
 
 use super::StateMachine;
+use super::format::RecordError;
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -104,7 +104,7 @@ impl<M: StateMachine> Loaded<M> {
         Ok(())
     }
 
-    fn on_damaged(&mut self, offset: i64, error: &DecodeError) {
+    fn on_damaged(&mut self, offset: i64, error: &RecordError) {
         self.damaged += 1;
         if self.damaged == 1 {
             tracing::warn!(offset, %error, "a record of {} cannot be understood", M::TOPIC);

@@ -17,9 +17,9 @@ use millstream_protocol::wire::EncodeError;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::held::{Held, Waiter};
-use super::turn::{Millis, Ticket};
-use super::{NotReady, StateMachine, load};
+use super::held::{Held, Waiter, Waits};
+use super::turn::{BatchNumber, Millis, Moment, Ticket};
+use super::{Durable, NotReady, StateMachine, load};
 use crate::node::Node;
 
 /// Records go in one batch, unless they are more than this together.
@@ -50,7 +50,7 @@ enum State<M: StateMachine> {
 struct Warm<M: StateMachine> {
     machine: M,
     log: Arc<Log>,
-    held: Arc<Held<M::Reply>>,
+    held: Arc<Held<M::Reply, M::Deed>>,
     /// Who asked and was not answered yet.
     waiting: HashMap<Ticket, Waiter<M::Reply>, RandomState>,
     tickets: u64,
@@ -72,21 +72,54 @@ impl<M: StateMachine> Coordinator<M> {
         event: impl FnOnce(&mut M, &mut M::Turn<'_>, Ticket),
     ) -> Result<oneshot::Receiver<M::Reply>, NotReady> {
         let mut state = self.state.lock();
-        if let State::Cold = &*state {
-            self.heat(node, &mut state);
+        let warm = self.serving(node, &mut state)?;
+        let (waiter, answer) = oneshot::channel();
+        let ticket = warm.admit(waiter);
+        warm.turn(node, |machine, turn| event(machine, turn, ticket));
+        self.set_due(node, warm.machine.next_due());
+        Ok(answer)
+    }
+
+    /// Runs an event now and gives what it says at once, with the number of the batch on which that rests.
+    pub(super) fn decide<R>(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        event: impl FnOnce(&mut M, &mut M::Turn<'_>) -> (R, BatchNumber),
+    ) -> Result<(R, Durable), NotReady> {
+        let mut state = self.state.lock();
+        let warm = self.serving(node, &mut state)?;
+        let mut said = None;
+        warm.turn(node, |machine, turn| said = Some(event(machine, turn)));
+        self.set_due(node, warm.machine.next_due());
+        let (said, rests_on) = said.expect("an event is run");
+        Ok((said, Durable(warm.held.wait_for(rests_on.0))))
+    }
+
+    /// Looks at the machine, if it is there and can be believed.
+    pub(super) fn look_at<R>(&self, look: impl FnOnce(&M) -> R) -> Option<R> {
+        match &*self.state.lock() {
+            State::Warm(warm) if !warm.held.has_failed() => Some(look(&warm.machine)),
+            State::Warm(_) | State::Cold | State::Loading | State::Closed => None,
         }
-        match &mut *state {
-            State::Warm(warm) if warm.held.has_failed() => {
-                self.cool(node, &mut state);
-                Err(NotReady::Lost)
-            }
-            State::Warm(warm) => {
-                let (waiter, answer) = oneshot::channel();
-                let ticket = warm.admit(waiter);
-                warm.turn(node, |machine, turn| event(machine, turn, ticket));
-                self.set_due(node, warm.machine.next_due());
-                Ok(answer)
-            }
+    }
+
+    /// The machine, if it can answer now.
+    fn serving<'a>(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        state: &'a mut State<M>,
+    ) -> Result<&'a mut Warm<M>, NotReady> {
+        if let State::Cold = state {
+            self.heat(node, state);
+        }
+        if let State::Warm(warm) = state
+            && warm.held.has_failed()
+        {
+            self.cool(node, state);
+            return Err(NotReady::Lost);
+        }
+        match state {
+            State::Warm(warm) => Ok(warm),
             State::Cold | State::Loading => Err(NotReady::Loading),
             State::Closed => Err(NotReady::Stopping),
         }
@@ -170,7 +203,7 @@ impl<M: StateMachine> Coordinator<M> {
     }
 
     fn warm(&self, node: &Arc<Node>, log: Arc<Log>, machine: M) -> State<M> {
-        let held = Arc::new(Held::new(Arc::clone(M::coordinators(node).alarm())));
+        let held = Arc::new(M::coordinators(node).hold());
         let mut warm = Warm { machine, log, held, waiting: HashMap::default(), tickets: 0 };
         warm.turn(node, M::on_loaded);
         self.set_due(node, warm.machine.next_due());
@@ -199,13 +232,23 @@ impl<M: StateMachine> Warm<M> {
 
     fn turn(&mut self, node: &Arc<Node>, event: impl FnOnce(&mut M, &mut M::Turn<'_>)) {
         let now = M::coordinators(node).now(node);
-        let fx = self.machine.run(node, now, event);
+        let moment =
+            Moment { now, next_batch: BatchNumber(self.held.next()), leader_epoch: self.log.leader_epoch() };
+        let fx = self.machine.run(node, moment, event);
         if !fx.records.is_empty() {
             self.append(&fx.records, now.wall_ms);
         }
         let waiting = &mut self.waiting;
+        for (ticket, reply) in fx.safe_replies {
+            if let Some(waiter) = waiting.remove(&ticket) {
+                // Nobody listens when the connection is gone.
+                let _ = waiter.send(reply);
+            }
+        }
         let replies = fx.replies.into_iter();
-        self.held.hold(replies.filter_map(|(ticket, reply)| Some((waiting.remove(&ticket)?, reply))));
+        let replies =
+            replies.filter_map(|(ticket, reply)| Some(Waits::Reply(waiting.remove(&ticket)?, reply)));
+        self.held.hold(replies.chain(fx.deeds.into_iter().map(Waits::Deed)));
         for note in fx.notes {
             M::tell(node, &note, now);
         }

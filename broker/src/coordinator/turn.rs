@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_log::LeaderEpoch;
+
 use super::StateMachine;
 
 /// A moment of a clock that never jumps; only timers go by it, and it is never stored.
@@ -30,21 +32,44 @@ pub(crate) struct Now {
     pub(crate) wall_ms: i64,
 }
 
+/// Counts the batches that a machine's shell appends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BatchNumber(pub(crate) u64);
+
+/// What the shell tells a machine with each event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Now,
+    /// The batch in which the records of this event will be.
+    pub(crate) next_batch: BatchNumber,
+    /// The epoch of the log in which they will be: higher after whatever may have lost some.
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
 /// Stands for somebody who waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(crate) u64);
 
-/// What an event leaves. The records are appended together; replies wait until they are durable.
+/// What an event leaves. The records are appended together; replies and deeds wait until they are durable.
 #[derive(Debug)]
 pub(crate) struct Effects<M: StateMachine> {
     pub(crate) records: Vec<M::Record>,
     pub(crate) replies: Vec<(Ticket, M::Reply)>,
+    /// Replies that rest on nothing which is not durable already.
+    pub(crate) safe_replies: Vec<(Ticket, M::Reply)>,
+    pub(crate) deeds: Vec<M::Deed>,
     pub(crate) notes: Vec<M::Note>,
 }
 
 impl<M: StateMachine> Default for Effects<M> {
     fn default() -> Self {
-        Self { records: Vec::new(), replies: Vec::new(), notes: Vec::new() }
+        Self {
+            records: Vec::new(),
+            replies: Vec::new(),
+            safe_replies: Vec::new(),
+            deeds: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 

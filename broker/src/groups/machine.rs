@@ -1,12 +1,15 @@
 //! The groups of a partition as a coordinator has them.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use millstream_protocol::wire::{DecodeError, EncodeError};
+use millstream_protocol::wire::EncodeError;
 
 use super::record::GroupRecord;
 use super::shard::Shard;
 use super::turn::{Effects, Millis, Note, Now, Reply, Turn};
-use crate::coordinator::{Coordinators, Layout, StateMachine};
+use crate::coordinator::format::RecordError;
+use crate::coordinator::{Coordinators, Layout, Moment, StateMachine};
 use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::node::Node;
 use crate::settings::BrokerSettings;
@@ -14,6 +17,8 @@ use crate::settings::BrokerSettings;
 impl StateMachine for Shard {
     type Record = GroupRecord;
     type Reply = Reply;
+    /// Nothing.
+    type Deed = Infallible;
     type Note = Note;
     type Turn<'a> = Turn<'a>;
 
@@ -28,8 +33,9 @@ impl StateMachine for Shard {
         Layout { partitions: groups.partitions, segment_bytes: groups.segment_bytes }
     }
 
-    fn run(&mut self, node: &Node, now: Now, event: impl FnOnce(&mut Self, &mut Turn<'_>)) -> Effects {
+    fn run(&mut self, node: &Node, moment: Moment, event: impl FnOnce(&mut Self, &mut Turn<'_>)) -> Effects {
         let mut fx = Effects::default();
+        let now = moment.now;
         let topics = node.groups.topics(node);
         let settings = node.settings();
         let mut turn = Turn { now, settings: &settings.groups, topics: &topics.view, fx: &mut fx };
@@ -46,8 +52,8 @@ impl StateMachine for Shard {
         record.encode()
     }
 
-    fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<GroupRecord>, DecodeError> {
-        GroupRecord::decode(key, value)
+    fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<GroupRecord>, RecordError> {
+        Ok(GroupRecord::decode(key, value)?)
     }
 
     fn replay(&mut self, record: &GroupRecord) {

@@ -11,18 +11,16 @@ use bytes::Bytes;
 use millstream_protocol::messages::{
     GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue,
 };
-use millstream_protocol::wire::{Chunk, DecodeError, EncodeError, Reader, Writer};
+use millstream_protocol::wire::{DecodeError, EncodeError, Reader};
 use millstream_protocol::{KStr, Message};
 
 use super::consumer::ConsumerChange;
+pub(super) use crate::coordinator::format::{KEY_VERSION, decoded, encoded};
 
 /// Kinds of keys.
 const LEGACY_OFFSET: i16 = 0;
 const OFFSET: i16 = 1;
 const CLASSIC: i16 = 2;
-
-/// The only version of every key.
-pub(super) const KEY_VERSION: i16 = 0;
 
 /// The version that says which topic an offset is of.
 const OFFSET_WRITTEN: i16 = 4;
@@ -72,33 +70,6 @@ impl GroupRecord {
             }
         })
     }
-}
-
-pub(super) fn encoded<K: Message, V: Message>(
-    kind: i16,
-    key: &K,
-    version: i16,
-    value: Option<&V>,
-) -> Result<(Bytes, Option<Bytes>), EncodeError> {
-    let value = value.map(|value| prefixed(version, value, version)).transpose()?;
-    Ok((prefixed(kind, key, KEY_VERSION)?, value))
-}
-
-fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes, EncodeError> {
-    let mut writer = Writer::new();
-    writer.i16(prefix);
-    message.encode(&mut writer, version)?;
-    let mut chunks = writer.into_chunks();
-    let first = chunks.swap_remove(0);
-    assert!(chunks.is_empty(), "only messages with records have several chunks");
-    Ok(Chunk::into_bytes(first))
-}
-
-pub(super) fn decoded<V: Message>(value: Option<&Bytes>) -> Result<Option<V>, DecodeError> {
-    let Some(value) = value else { return Ok(None) };
-    let mut reader = Reader::new(value);
-    let version = reader.i16()?;
-    V::decode(&mut reader, version).map(Some)
 }
 
 #[cfg(test)]

@@ -1,17 +1,25 @@
 //! InitProducerId, key 22, versions 0 to 5.
 //!
-//! Idempotent producers only: a fresh id with epoch 0, always, also when the client names the id that it
-//! had. A transactional id is refused with UNSUPPORTED_VERSION: both the Java client and librdkafka take
-//! that for final, while a coordinator's error would make them ask again for ever. (They do not get here as
-//! a rule: FindCoordinator is not advertised either.)
+//! Without a transactional id: a fresh id with epoch 0, always, also when the client names the id that it had. With one:
+//! the producer that has it now, in a new epoch, which fences whoever had it before. 3: a client says who it was, and goes
+//! on after an error (KIP-360). 4: PRODUCER_FENCED. 5: TRANSACTION_ABORTABLE.
 
 use std::ops::RangeInclusive;
 
+use millstream_log::ProducerId;
 use millstream_protocol::ErrorCode;
 use millstream_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
+use super::transaction::told;
 use super::wire_errors::code_for_store;
 use crate::dispatch::{Answer, Call, Handler};
+use crate::transactions::{Begin, Identity};
+
+/// From here on the client knows PRODUCER_FENCED.
+const KNOWS_FENCED: i16 = 4;
+
+/// A client that says nothing of who it was.
+const NOBODY: (i64, i16) = (-1, -1);
 
 pub(crate) struct InitProducerId;
 
@@ -20,24 +28,38 @@ impl Handler for InitProducerId {
     const VERSIONS: RangeInclusive<i16> = 0..=5;
 
     fn handle(call: Call, request: InitProducerIdRequest) -> Answer<InitProducerIdResponse> {
-        match &request.transactional_id {
-            Some(id) if id.is_empty() => Answer::Now(refuse(ErrorCode::InvalidRequest)),
-            Some(id) => {
-                tracing::warn!(
-                    peer = %call.peer.address, transactional_id = &**id,
-                    "a transactional producer was refused: transactions are not served by this version of Millstream"
-                );
-                Answer::Now(refuse(ErrorCode::UnsupportedVersion))
+        let expected = match (request.producer_id, request.producer_epoch) {
+            NOBODY => None,
+            (-1, _) | (_, -1) => return Answer::Now(refuse(ErrorCode::InvalidRequest)),
+            (producer, epoch) => Some(Identity { producer: ProducerId::new(producer), epoch }),
+        };
+        let Some(id) = request.transactional_id else { return idempotent(&call) };
+        let timeout_ms = request.transaction_timeout_ms;
+        let begin = Begin { id: id.detach(), timeout_ms, expected, fresh: None };
+        let version = call.version;
+        let begun = call.node.transactions.begin(&call.node, begin);
+        Answer::Later(Box::pin(async move {
+            match begun.await {
+                Ok(Identity { producer, epoch }) => InitProducerIdResponse {
+                    producer_id: producer.get(),
+                    producer_epoch: epoch,
+                    ..Default::default()
+                },
+                Err(refused) => refuse(told(refused.code(), version, KNOWS_FENCED)),
             }
-            None => Answer::blocking(&call.clone(), move || match call.node.producer_ids.next() {
-                Ok(id) => InitProducerIdResponse { producer_id: id.get(), ..Default::default() },
-                Err(error) => {
-                    tracing::error!(%error, "no producer id could be handed out");
-                    refuse(code_for_store(&error))
-                }
-            }),
-        }
+        }))
     }
+}
+
+fn idempotent(call: &Call) -> Answer<InitProducerIdResponse> {
+    let node = call.node.clone();
+    Answer::blocking(call, move || match node.producer_ids.next() {
+        Ok(id) => InitProducerIdResponse { producer_id: id.get(), ..Default::default() },
+        Err(error) => {
+            tracing::error!(%error, "no producer id could be handed out");
+            refuse(code_for_store(&error))
+        }
+    })
 }
 
 fn refuse(code: ErrorCode) -> InitProducerIdResponse {

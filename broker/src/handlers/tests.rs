@@ -39,6 +39,7 @@ use crate::settings::{BrokerSettings, Written};
 use crate::storage::compactions::Compactions;
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::FIRST;
+use crate::transactions::Transactions;
 
 const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
 
@@ -94,6 +95,7 @@ impl Cluster {
             topics,
             settings: LiveSettings::load(settings, store.clone()).unwrap(),
             groups: Groups::new(),
+            transactions: Transactions::new(),
             producer_ids: ProducerIds::new(store.clone()),
             store,
             uuids,

@@ -6,9 +6,12 @@ const NAME_BYTES_MAX: usize = 249;
 /// Where the group coordinator keeps what it knows.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// Where the transaction coordinator keeps what it knows.
+pub(crate) const TRANSACTION_STATE: &str = "__transaction_state";
+
 /// Whether the broker itself makes the topic of this name and writes to it; clients may only read it.
 pub(crate) fn is_internal(name: &str) -> bool {
-    name == CONSUMER_OFFSETS
+    matches!(name, CONSUMER_OFFSETS | TRANSACTION_STATE)
 }
 
 /// Why a name is refused; the text goes to the client.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::storage::space::LowWater;
 
 use super::{
-    GroupOverrides, GroupSettings, Layers, SettingError, TopicSettings, Written, flag, in_force, number,
-    parse_address, size,
+    GroupOverrides, GroupSettings, Layers, SettingError, TopicSettings, TransactionSettings, Written, flag,
+    in_force, number, parse_address, size,
 };
 
 /// What a Produce request needs besides its batch: header, topic name, array lengths.
@@ -59,6 +59,7 @@ pub(crate) struct BrokerSettings {
     /// `None`: nothing is scrubbed.
     pub(crate) scrub_bytes_per_second: Option<NonZeroU64>,
     pub(crate) groups: GroupSettings,
+    pub(crate) transactions: TransactionSettings,
 }
 
 impl BrokerSettings {
@@ -123,6 +124,7 @@ impl BrokerSettings {
             cleaner_backoff: millis(&written, "log.cleaner.backoff.ms"),
             scrub_bytes_per_second: NonZeroU64::new(size(&written, "log.scrub.max.bytes.per.second") as u64),
             groups,
+            transactions: TransactionSettings::new(&written),
             layers,
             written,
         })

@@ -479,6 +479,30 @@ pub static REGISTRY: &[Knob] = &[
         "104857600",
         "The largest request that is read. A connection that announces a larger one is closed.",
     ),
+    broker(
+        "transaction.max.timeout.ms",
+        int(1),
+        "900000",
+        "The longest timeout that a transactional producer may ask for (transaction.timeout.ms).",
+    ),
+    broker(
+        "transaction.state.log.num.partitions",
+        Kind::Int { min: 1, max: 10_000 },
+        "4",
+        "Partitions of the internal topic __transaction_state, when it is made. More let more transactions end side by side, and share less of each write to the disk.",
+    ),
+    broker(
+        "transaction.state.log.segment.bytes",
+        int(1024),
+        "104857600",
+        "The size of a segment file of __transaction_state, when it is made.",
+    ),
+    broker(
+        "transactional.id.expiration.ms",
+        int(1),
+        "604800000",
+        "How long a transactional id is kept that nobody uses. A producer that comes back later has to begin anew.",
+    ),
     topic(
         "unclean.leader.election.enable",
         "unclean.leader.election.enable",
@@ -502,6 +526,8 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
     (
         &[
             "default.replication.factor",
+            "transaction.state.log.replication.factor",
+            "transaction.state.log.min.isr",
             "follower.replication.throttled.replicas",
             "leader.replication.throttled.replicas",
         ],
@@ -522,4 +548,13 @@ pub(super) static NOT_SERVED: &[(&[&str], &str)] = &[
         "the levels of the codecs are fixed",
     ),
     (&["message.format.version", "message.downconversion.enable"], "it has no meaning here"),
+    (
+        &[
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+            "transaction.remove.expired.transaction.cleanup.interval.ms",
+        ],
+        "transactions are aborted when their time is up, and ids are looked through each hour",
+    ),
+    (&["transaction.partition.verification.enable"], "partitions are always verified"),
+    (&["transaction.two.phase.commit.enable"], "no transaction is without a timeout"),
 ];

@@ -149,17 +149,6 @@ fn a_repeated_batch_of_an_idempotent_producer_is_written_once() {
 }
 
 #[test]
-fn a_transactional_producer_is_refused_for_good() {
-    let bed = Bed::new();
-    let id =
-        |id| InitProducerIdRequest { transactional_id: Some(KStr::from_static(id)), ..Default::default() };
-    let told = bed.client().call(4, &id("tx"));
-    assert_eq!((told.error_code, told.producer_id), (ErrorCode::UnsupportedVersion.code(), -1));
-    assert!(!ErrorCode::UnsupportedVersion.is_retriable());
-    assert_eq!(bed.client().call(4, &id("")).error_code, ErrorCode::InvalidRequest.code());
-}
-
-#[test]
 fn without_acks_there_is_no_reply_and_an_error_closes_the_connection() {
     let bed = Bed::new();
     let (mut client, _) = bed.with_topic("t");

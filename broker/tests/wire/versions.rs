@@ -28,8 +28,8 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     assert_eq!(
         keys,
         [
-            0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 42, 43, 44,
-            45, 46, 47, 55, 57, 60, 61, 68, 69, 74, 75, 16384, 16385, 16386
+            0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 32, 33, 35, 37,
+            42, 43, 44, 45, 46, 47, 55, 57, 60, 61, 65, 66, 68, 69, 74, 75, 16384, 16385, 16386
         ]
     );
     try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
@@ -66,6 +66,11 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &DeleteTopicsRequest::default());
     try_all(&mut client, &served, &DeleteRecordsRequest::default());
     try_all(&mut client, &served, &InitProducerIdRequest { transactional_id: None, ..Default::default() });
+    try_all(&mut client, &served, &AddPartitionsToTxnRequest::default());
+    try_all(&mut client, &served, &AddOffsetsToTxnRequest::default());
+    try_all(&mut client, &served, &EndTxnRequest::default());
+    try_all(&mut client, &served, &DescribeTransactionsRequest::default());
+    try_all(&mut client, &served, &ListTransactionsRequest::default());
     try_all(&mut client, &served, &OffsetForLeaderEpochRequest::default());
     try_all(&mut client, &served, &DescribeConfigsRequest::default());
     try_all(&mut client, &served, &AlterConfigsRequest::default());

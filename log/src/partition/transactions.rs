@@ -23,6 +23,12 @@ pub struct TransactionGuard {
 }
 
 impl TransactionGuard {
+    /// Whether the log holds an open transaction of this producer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Whether the log holds an open transaction of this epoch.
     #[must_use]
     pub fn is_open_at(&self, epoch: i16) -> bool {

@@ -1,8 +1,7 @@
 //! FindCoordinator, key 10, versions 0 to 6.
 //!
-//! 1: kinds of keys. 4: several keys at a time. This node coordinates every group; the internal topic is made when a
-//! group is asked for first. There are no transactions: a transactional id is refused with UNSUPPORTED_VERSION, which
-//! Java and librdkafka take for final, while a coordinator's error would make them ask again for ever.
+//! 1: kinds of keys. 4: several keys at a time. This node coordinates every group and every transaction; an internal topic
+//! is made when it is asked for first.
 
 use std::ops::RangeInclusive;
 
@@ -29,7 +28,9 @@ impl Handler for FindCoordinator {
         Answer::Later(Box::pin(async move {
             let found = match request.key_type {
                 GROUP => call.node.groups.prepare(&call.node).await.map_err(|not_ready| not_ready.code()),
-                TRANSACTION => Err(ErrorCode::UnsupportedVersion),
+                TRANSACTION => {
+                    call.node.transactions.prepare(&call.node).await.map_err(|not_ready| not_ready.code())
+                }
                 _ => Err(ErrorCode::InvalidRequest),
             };
             answer(&call, request, found)
@@ -44,7 +45,7 @@ fn answer(
 ) -> FindCoordinatorResponse {
     let told = match found {
         Ok(()) => here(call),
-        Err(code) => refused(call, request.key_type, code),
+        Err(code) => refused(request.key_type, code),
     };
     if call.version >= BATCHED {
         let keys = request.coordinator_keys.into_iter();
@@ -72,21 +73,14 @@ fn here(call: &Call) -> Coordinator {
             port: i32::from(broker.port),
             ..Default::default()
         },
-        None => refused(call, GROUP, ErrorCode::CoordinatorNotAvailable),
+        None => refused(GROUP, ErrorCode::CoordinatorNotAvailable),
     }
 }
 
-fn refused(call: &Call, key_type: i8, code: ErrorCode) -> Coordinator {
+fn refused(key_type: i8, code: ErrorCode) -> Coordinator {
     let message = match key_type {
-        TRANSACTION => {
-            tracing::warn!(
-                peer = %call.peer.address,
-                "a transactional producer was refused: transactions are not served by this version of Millstream"
-            );
-            "transactions are not served by this version of Millstream"
-        }
-        GROUP => code.message(),
-        _ => "only groups have a coordinator here",
+        GROUP | TRANSACTION => code.message(),
+        _ => "only groups and transactions have a coordinator here",
     };
     Coordinator {
         node_id: -1,
