@@ -91,6 +91,8 @@ pub struct Log {
     compacting: Mutex<()>,
     compaction_facts: Mutex<CompactionFacts>,
     unsynced: Mutex<UnsyncedNames>,
+    /// Some segment says that something was aborted.
+    has_aborted: AtomicBool,
     /// The first write or flush that failed. Nothing is acknowledged after it.
     failure: FailureLatch,
     /// Counts reopenings: what was judged before one says nothing of the log after it.
@@ -151,6 +153,7 @@ impl Log {
             compacting: Mutex::new(()),
             compaction_facts: Mutex::default(),
             unsynced: Mutex::new(unsynced),
+            has_aborted: AtomicBool::new(false),
             failure: FailureLatch::default(),
             generation: AtomicU64::new(0),
             leader_epoch: AtomicI32::new(leader_epoch.get()),
@@ -159,6 +162,7 @@ impl Log {
             room_timer: AtomicBool::new(false),
             batches: AtomicU64::new(0),
         });
+        log.note_aborted_in(log.segments.all().iter());
         if leader_epoch > asked {
             log.keep_epoch();
         }

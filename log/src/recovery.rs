@@ -21,7 +21,7 @@ use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::log::OpenError;
 use crate::partition::{NO_TIMESTAMP, Partition};
-use crate::segment::{Extent, FileKind, FileName, Past, Segment, SegmentIndex, Source};
+use crate::segment::{AbortedIndex, Extent, FileKind, FileName, Past, Segment, SegmentIndex, Source};
 use crate::segment_list::Based;
 use crate::snapshot::{self, SegmentRecord, Snapshot};
 
@@ -290,7 +290,9 @@ impl Folder {
                 Some(FileName { base, kind: FileKind::Gaps }) => {
                     folder.gaps_below = folder.gaps_below.max(base);
                 }
-                Some(FileName { kind: FileKind::Index | FileKind::TimeIndex, .. }) => {}
+                Some(FileName {
+                    kind: FileKind::Index | FileKind::TimeIndex | FileKind::TxnIndex, ..
+                }) => {}
                 None if name == DOUBTED => folder.is_doubted = true,
                 None if name.ends_with(snapshot::UNFINISHED) => {
                     let path = dir.join(name);
@@ -402,8 +404,9 @@ impl Walk<'_> {
     fn trust(&mut self, record: &SegmentRecord, end: Offset) {
         let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
         let extent = Extent { end, bytes: record.bytes };
-        let segment =
-            Segment::existing(&self.options.disk, self.dir, record.base, extent, index).with(record.past);
+        let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index)
+            .with(record.past)
+            .with_aborted(AbortedIndex::resume(record.aborted));
         self.segments.push(Arc::new(segment));
     }
 
@@ -412,8 +415,9 @@ impl Walk<'_> {
         let durable = self.partition.log_end();
         let index = SegmentIndex::resume(record.base, self.options.config.index_interval_bytes, record.index);
         let extent = Extent { end: durable, bytes: record.bytes };
-        let segment =
-            Segment::existing(&self.options.disk, self.dir, record.base, extent, index).with(record.past);
+        let segment = Segment::existing(&self.options.disk, self.dir, record.base, extent, index)
+            .with(record.past)
+            .with_aborted(AbortedIndex::resume(record.aborted));
         let found = folder.logs.binary_search(&record.base).is_ok();
         let held = match found {
             true => self.bytes_of(&segment)?,
@@ -440,6 +444,7 @@ impl Walk<'_> {
             }
         }
         segment.index().cut_files(&segment).map_err(self.failed("cut the indexes in"))?;
+        segment.aborted().cut_file(&segment).map_err(self.failed("cut the indexes in"))?;
         self.check(segment, record.bytes, bound)
     }
 
@@ -463,6 +468,7 @@ impl Walk<'_> {
             self.partition.skip_to(base);
         }
         segment.index().forget_files(&segment).map_err(self.failed("cut the indexes in"))?;
+        segment.aborted().forget_file(&segment).map_err(self.failed("cut the indexes in"))?;
         self.check(segment, 0, bound)
     }
 

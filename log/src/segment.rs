@@ -38,8 +38,8 @@ mod walk;
 mod watched;
 mod window;
 
-use aborted::AbortedIndex;
 pub use aborted::AbortedTransaction;
+pub(crate) use aborted::{AbortedError, AbortedIndex, AbortedMark};
 pub(crate) use index::{IndexMark, OFFSET_ENTRY_BYTES, SegmentIndex, TimeMark};
 pub(crate) use names::{FileKind, FileName};
 pub use prove::DamageCause;
@@ -184,6 +184,11 @@ impl Segment {
         Self { is_compacted, is_left_out, appended_ms, ..self }
     }
 
+    /// The same, with what is known to have been aborted in it.
+    pub(crate) fn with_aborted(self, aborted: AbortedIndex) -> Self {
+        Self { aborted, ..self }
+    }
+
     /// What is known of it beside its batches.
     pub(crate) fn past(&self) -> Past {
         Past {
@@ -208,6 +213,7 @@ impl Segment {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a segment of this name holds batches"));
         }
         segment.index.forget_files(&segment)?;
+        segment.aborted.forget_file(&segment)?;
         // The handle is not kept: most partitions are idle.
         Ok(segment)
     }
@@ -243,6 +249,7 @@ impl Segment {
         if !self.is_replaced.load(Acquire) {
             drop(self.file.lock().take());
             self.index.close_files();
+            self.aborted.let_go();
         }
     }
 
@@ -380,6 +387,11 @@ impl Segment {
     pub(crate) fn remove(&self) -> io::Result<()> {
         // A file without a name takes room for as long as it is open.
         self.close_files();
+        // Most segments have no such file, and to look costs less than to try.
+        let aborted = self.path(FileKind::TxnIndex);
+        if self.disk.file_bytes(&aborted).is_ok() {
+            self.disk.remove_file(&aborted)?;
+        }
         for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
             match self.disk.remove_file(&self.path(kind)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -7,7 +7,7 @@
 //! ```text
 //!  at  bytes
 //!   0      4  "MSsn"
-//!   4      2  version, 2; a reader refuses any other and walks the log
+//!   4      2  version, 3; a reader refuses any other and walks the log
 //!   6      4  CRC-32C of what follows
 //!  10      8  durable point
 //!  18      8  log start
@@ -22,17 +22,22 @@
 //!               4  entries of the offset index     4  entries of the time index
 //!               4  position of the last entry      8  time of the last time entry
 //!               8  largest timestamp               4  last offset of its batch, less the base
+//!               4  entries of the index of aborted transactions
+//!               4  what they sum up to: CRC-32C (u) of each entry behind the sum before it, 0 at first
 //!          4  count of leader epochs, oldest first; for each
 //!               4  epoch                           8  first offset
 //!          4  count of producers by id; for each
 //!               8  id       2  epoch               8  when it wrote last, milliseconds
-//!               1  count of batches, 1 to 5, oldest first; for each
+//!               8  where its open transaction begins, -1 if it has none
+//!               8  its last marker, -1 for none    4  epoch of the coordinator of that marker, -1 for none
+//!               1  count of batches, 0 to 5, oldest first; for each
 //!                    8  base offset                8  timestamp of the answer
 //!                    4  base sequence              4  last offset delta
 //! ```
 //!
 //! The segments come first because retention will want them without the rest.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::path::Path;
 
@@ -41,12 +46,15 @@ use millstream_protocol::records::crc32c;
 use crate::disk::{Disk, IfMissing};
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
 use crate::partition::{BatchMemo, EpochHistory, EpochStart, Partition, Producer, Producers};
-use crate::segment::{FileKind, FileName, IndexMark, Past, SEGMENT_BYTES_MAX, TimeMark};
+use crate::segment::{AbortedMark, FileKind, FileName, IndexMark, Past, SEGMENT_BYTES_MAX, TimeMark};
 
 const MAGIC: &[u8; 4] = b"MSsn";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const CRC_AT: usize = 6;
 const BODY_AT: usize = 10;
+
+/// Where there is none.
+const NO_OFFSET: Offset = Offset::new(-1);
 
 const COMPACTED_FLAG: u8 = 1;
 const LEFT_OUT_FLAG: u8 = 2;
@@ -69,6 +77,7 @@ pub(crate) struct SegmentRecord {
     pub(crate) bytes: u64,
     pub(crate) past: Past,
     pub(crate) index: IndexMark,
+    pub(crate) aborted: AbortedMark,
 }
 
 impl SegmentRecord {
@@ -86,6 +95,9 @@ impl SegmentRecord {
         out.extend_from_slice(&last_time.to_be_bytes());
         out.extend_from_slice(&newest.timestamp.to_be_bytes());
         out.extend_from_slice(&newest.offset.to_be_bytes());
+        let AbortedMark { entries, sum } = self.aborted;
+        out.extend_from_slice(&entries.to_be_bytes());
+        out.extend_from_slice(&sum.to_be_bytes());
     }
 }
 
@@ -129,6 +141,10 @@ impl Snapshot {
             out.extend_from_slice(&id.get().to_be_bytes());
             out.extend_from_slice(&producer.epoch.to_be_bytes());
             out.extend_from_slice(&producer.last_ms.to_be_bytes());
+            for offset in [producer.open, producer.marker] {
+                put_offset(&mut out, offset.unwrap_or(NO_OFFSET));
+            }
+            out.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
             out.push(u8::try_from(producer.batches().len()).expect("at most five"));
             for memo in producer.batches() {
                 put_offset(&mut out, memo.base_offset);
@@ -162,8 +178,12 @@ impl Snapshot {
             })
             .collect::<Option<Vec<_>>>()?;
         let mut producers = Producers::default();
+        let mut open = BTreeSet::new();
         for _ in 0..at.u32()? {
             let (id, producer) = at.producer()?;
+            if producer.open.is_some_and(|first| first >= durable || !open.insert(first)) {
+                return None;
+            }
             producers.insert(id, producer);
         }
         let last = segments.last()?;
@@ -304,12 +324,16 @@ impl Fields<'_> {
         let last_time = self.i64()?;
         let newest = TimeMark { timestamp: self.i64()?, offset: self.u32()? };
         let index = IndexMark { offset_entries, time_entries, last_position, last_time, newest };
-        Some(SegmentRecord { base, bytes, past, index })
+        let aborted = AbortedMark { entries: self.u32()?, sum: self.u32()? };
+        Some(SegmentRecord { base, bytes, past, index, aborted })
     }
 
     fn producer(&mut self) -> Option<(ProducerId, Producer)> {
         let id = ProducerId::new(self.i64()?);
         let mut producer = Producer::new(i16::from_be_bytes(self.take()?), self.i64()?);
+        let optional = |offset: i64| (offset >= 0).then_some(Offset::new(offset));
+        (producer.open, producer.marker) = (optional(self.i64()?), optional(self.i64()?));
+        producer.coordinator_epoch = self.take().map(i32::from_be_bytes)?;
         let [batches] = self.take()?;
         for _ in 0..batches {
             producer.push(BatchMemo {

@@ -17,8 +17,9 @@ use super::compaction::{
 };
 use super::{CompactError, FlushError, Log};
 use crate::clock::Pace;
+use crate::disk::Patience;
 use crate::ids::{Offset, ProducerId};
-use crate::partition::EpochHistory;
+use crate::partition::{Aborted, EpochHistory};
 use crate::recovery::{Intent, note_gaps};
 use crate::segment::{Extent, HeaderWalk, Past, Segment};
 use crate::segment_list::Based;
@@ -70,10 +71,10 @@ impl Log {
         self.writer.lock().cleaned_to()
     }
 
-    /// Nothing at or beyond it is compacted: a record that readers may not see yet, or that a power cut could
-    /// take away, must not replace one that they have. Transactions will lower it to the last stable offset.
+    /// Nothing at or beyond it is compacted: a record that may not count, or that a power cut could take away,
+    /// must not replace one that readers have.
     fn compaction_bound(&self) -> Offset {
-        self.tail.high_watermark().min(self.durable_point())
+        self.tail.last_stable().min(self.durable_point())
     }
 
     fn cleanable(&self, now_ms: i64) -> Cleanable {
@@ -180,6 +181,7 @@ impl Log {
             now_ms,
             latest_ms: self.clock.latest_ms().max(now_ms),
             last_batches: self.last_batches(now_ms),
+            aborted: self.aborted_below(dirty.end)?,
         };
         let mut run = Run::new(start, meter);
         note_gaps(&*self.disk, &self.dir, dirty.end)
@@ -263,7 +265,19 @@ impl Log {
         let writer = self.writer.lock();
         let known = writer.partition().producers().iter();
         let alive = known.filter(|(_, producer)| now_ms.saturating_sub(producer.last_ms) <= silence_ms);
-        alive.filter_map(|(id, producer)| Some((id, producer.batches().last()?.base_offset))).collect()
+        // The epoch of one that has no batch is known by its marker.
+        let last = alive.filter_map(|(id, producer)| {
+            let batch = producer.batches().last().map(|batch| batch.base_offset);
+            Some((id, batch.or(producer.marker)?))
+        });
+        last.collect()
+    }
+
+    /// The aborted transactions that have records below `end`.
+    fn aborted_below(&self, end: Offset) -> Result<Vec<Aborted>, CompactError> {
+        let everything = Offset::default()..end;
+        let aborted = self.aborted(&self.segments.all(), (&everything, Patience::Waits));
+        aborted.map_err(|error| self.compaction_io("read what was aborted in", error))
     }
 
     /// Puts a new segment in the place of a group.
@@ -315,6 +329,9 @@ impl Log {
             // Readers may still hold it, and its names will be those of another.
             segment.hold_files().map_err(|error| self.compaction_io("open a segment in", error))?;
         }
+        let everything = Offset::default()..Offset::new(i64::MAX);
+        let held = self.aborted(group, (&everything, Patience::Waits));
+        held.map_err(|error| self.compaction_io("read what was aborted in", error))?;
         intent.publish(&*self.disk, &self.dir).map_err(|error| self.swap_failed(&error))
     }
 
@@ -322,7 +339,7 @@ impl Log {
     fn list_in_place_of(&self, group: &[Arc<Segment>], cleaned: Cleaned, past: Past) {
         let extent = Extent { end: last_of(group).extent().end, bytes: cleaned.bytes };
         let new = Segment::existing(&self.disk, &self.dir, cleaned.base, extent, cleaned.index);
-        let new = Arc::new(new.with(past));
+        let new = Arc::new(new.with(past).with_aborted(cleaned.aborted));
         {
             let _writer = self.writer.lock();
             let all = self.segments.all();
@@ -351,9 +368,9 @@ fn intent_to_put(cleaned: &Cleaned, group: &[Arc<Segment>]) -> Intent {
     let appended_ms = group.iter().map(|segment| segment.past().appended_ms).max();
     let appended_ms = appended_ms.unwrap_or(Past::NONE.appended_ms);
     let past = Past { is_compacted: true, is_left_out: false, appended_ms };
-    let index = cleaned.index.mark();
+    let (index, aborted) = (cleaned.index.mark(), cleaned.aborted.mark());
     Intent {
-        segment: SegmentRecord { base: cleaned.base, bytes: cleaned.bytes, past, index },
+        segment: SegmentRecord { base: cleaned.base, bytes: cleaned.bytes, past, index, aborted },
         end: last_of(group).extent().end,
         crc: cleaned.crc,
         replaced: group.iter().map(|segment| segment.base()).collect(),

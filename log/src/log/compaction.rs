@@ -21,6 +21,7 @@ mod rewrite;
 mod sip;
 mod source;
 mod survivors;
+mod transactions;
 
 pub(crate) use rewrite::cleaned_path;
 pub(super) use rewrite::{Cleaned, Meter, Run, RunStart, Stop};

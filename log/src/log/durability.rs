@@ -425,6 +425,10 @@ impl Log {
             if segment.index().pending() > 0 {
                 segment.index().spill(segment).map_err(|error| self.unsaved("write an index in", &error))?;
             }
+            if segment.aborted().is_pending() {
+                let spilled = segment.aborted().spill(segment);
+                spilled.map_err(|error| self.unsaved("write an index in", &error))?;
+            }
             if at < sealed {
                 segment.give_back_room().map_err(|error| self.unsaved("cut a segment in", &error))?;
                 segment.index().finish(segment).map_err(|error| self.unsaved("write an index in", &error))?;

@@ -157,7 +157,7 @@ impl Log {
                     let found = self.read_slice(here, slice, wanted);
                     let mut found = found.map_err(|error| self.explain(error.into(), from.offset, here))?;
                     if from.isolation == Isolation::ReadCommitted {
-                        found.aborted = aborted_in(rest, from.offset..here.extent().end.min(below));
+                        found.aborted = self.aborted_in(rest, slice, wanted)?;
                     }
                     return Ok(found);
                 }
@@ -301,11 +301,4 @@ impl Log {
             WalkError::Io(error) => ReadError::Io(error),
         }
     }
-}
-
-/// What was aborted of the records in `range`, as the segments say from the one on that holds its start.
-fn aborted_in(segments: &[Arc<Segment>], range: Range<Offset>) -> Vec<AbortedTransaction> {
-    let mut found = Vec::new();
-    segments.iter().for_each(|segment| segment.aborted().collect(&range, &mut found));
-    found
 }

@@ -106,6 +106,7 @@ impl Log {
             self.generation.fetch_add(1, Release);
             durability.restart(end, self.batches());
         }
+        self.note_aborted_in(segments.iter());
         self.segments.replace(segments);
         self.publish(&writer);
         // What is read under the new epoch is what is left. Until the failure is taken back, who finds that the
@@ -126,6 +127,7 @@ impl Log {
                     && known.past().is_compacted == segment.past().is_compacted
                     && known.index().mark() == segment.index().mark()
                     && segment.index().pending() == 0
+                    && known.aborted().mark() == segment.aborted().mark()
             });
             same.map_or(segment, Arc::clone)
         };

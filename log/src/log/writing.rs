@@ -18,7 +18,7 @@ use crate::partition::{
 use crate::segment::{OFFSET_ENTRY_BYTES, Placed, Segment};
 use crate::segment_list::{Based, SegmentList};
 use crate::snapshot::{SegmentRecord, Snapshot};
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::tail::Offsets;
 
 /// A turn of the leader ends after this many batches or bytes: it appends for others, but not for ever.
@@ -255,6 +255,7 @@ impl Writer {
             bytes: segment.extent().bytes,
             past: segment.past(),
             index: segment.index().mark(),
+            aborted: segment.aborted().mark(),
         };
         Snapshot {
             segments: segments.all().iter().map(record).collect(),
@@ -428,6 +429,9 @@ impl Log {
             let end = last.last_offset.advance(1);
             match writer.write_group(now_ms) {
                 Ok(()) => {
+                    if !writer.group.aborted.is_empty() {
+                        self.has_aborted.store(true, Release);
+                    }
                     self.batches.fetch_add(writer.group.placed.len() as u64, Relaxed);
                     self.show(writer, end);
                 }

@@ -8,12 +8,12 @@
 //! ```text
 //!  at  bytes
 //!   0      4  "MSsw"
-//!   4      2  version, 1
+//!   4      2  version, 2
 //!   6      4  CRC-32C of what follows
-//!  10     57  the new segment, as a snapshot describes it
-//!  67      8  the offset behind it
-//!  75      4  CRC-32C of its content
-//!  79      4  count of the segments that it replaces; for each, ascending
+//!  10     65  the new segment, as a snapshot describes it
+//!  75      8  the offset behind it
+//!  83      4  CRC-32C of its content
+//!  87      4  count of the segments that it replaces; for each, ascending
 //!               8  base; that of the first is its own
 //! ```
 //!
@@ -36,7 +36,7 @@ use crate::segment::{FileKind, FileName, HeaderWalk, WalkError};
 use crate::snapshot::{self, Fields, Safety, SegmentRecord, Snapshot, put_count, put_offset};
 
 const MAGIC: &[u8; 4] = b"MSsw";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const CRC_AT: usize = 6;
 const BODY_AT: usize = 10;
 
@@ -141,14 +141,14 @@ impl Intent {
     pub(crate) fn take_name(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         let target = dir.join(FileName { base: self.base(), kind: FileKind::Log }.to_string());
         disk.rename(&cleaned_path(dir, self.base()), &target)?;
-        remove_files(disk, dir, self.base(), &[FileKind::Index, FileKind::TimeIndex])?;
+        remove_files(disk, dir, self.base(), FileKind::INDEXES)?;
         disk.sync_dir(dir)
     }
 
     /// Removes what the new segment replaces. Doing it again does no harm.
     pub(crate) fn remove_replaced(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         for base in self.replaced.iter().filter(|base| **base != self.base()) {
-            remove_files(disk, dir, *base, &[FileKind::Index, FileKind::TimeIndex, FileKind::Log])?;
+            remove_files(disk, dir, *base, FileKind::INDEXES.into_iter().chain([FileKind::Log]))?;
         }
         disk.sync_dir(dir)
     }
@@ -231,9 +231,14 @@ fn gaps_notes(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Offset>> {
     Ok(ours.filter(|name| name.kind == FileKind::Gaps).map(|name| name.base).collect())
 }
 
-fn remove_files(disk: &dyn Disk, dir: &Path, base: Offset, kinds: &[FileKind]) -> io::Result<()> {
+fn remove_files(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Offset,
+    kinds: impl IntoIterator<Item = FileKind>,
+) -> io::Result<()> {
     for kind in kinds {
-        match disk.remove_file(&dir.join(FileName { base, kind: *kind }.to_string())) {
+        match disk.remove_file(&dir.join(FileName { base, kind }.to_string())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -294,7 +299,7 @@ fn finish(intent: &Intent, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         return intent.remove(disk, dir);
     }
     // Unsynced names of before: the indexes may be those of what was replaced.
-    remove_files(disk, dir, intent.base(), &[FileKind::Index, FileKind::TimeIndex])?;
+    remove_files(disk, dir, intent.base(), FileKind::INDEXES)?;
     intent.remove_replaced(disk, dir)?;
     for durable in snapshot::offsets_of(disk, dir)? {
         // One that is damaged says nothing wrong; its name still tells the durable point.

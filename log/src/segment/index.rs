@@ -187,9 +187,12 @@ impl Files {
     fn get(&mut self, segment: &Segment, kind: FileKind) -> io::Result<Arc<dyn DiskFile>> {
         let handle = match kind {
             FileKind::TimeIndex => &mut self.times,
-            FileKind::Index | FileKind::Log | FileKind::Snapshot | FileKind::Start | FileKind::Gaps => {
-                &mut self.offsets
-            }
+            FileKind::Index
+            | FileKind::TxnIndex
+            | FileKind::Log
+            | FileKind::Snapshot
+            | FileKind::Start
+            | FileKind::Gaps => &mut self.offsets,
         };
         if let Some(file) = handle {
             return Ok(Arc::clone(file));
@@ -281,6 +284,17 @@ impl SegmentIndex {
             }
         };
         Ok(entry.map(|entry| u64::from(entry.position)))
+    }
+
+    /// The offset behind what lies before `position`, or behind a little more; `None` if no entry tells.
+    pub(super) fn offset_at(
+        &self,
+        segment: &Segment,
+        position: u64,
+        patience: Patience,
+    ) -> io::Result<Option<Offset>> {
+        let around = self.split(segment, patience, |entry| u64::from(entry.position) < position)?;
+        Ok(around.next.map(|entry| self.base.advance(i64::from(entry.offset))))
     }
 
     fn split(

@@ -10,6 +10,8 @@ pub(crate) enum FileKind {
     Log,
     Index,
     TimeIndex,
+    /// What was aborted.
+    TxnIndex,
     Snapshot,
     /// Has no content: its name says where the log starts.
     Start,
@@ -18,13 +20,18 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    const ALL: [Self; 6] = [Self::Log, Self::Index, Self::TimeIndex, Self::Snapshot, Self::Start, Self::Gaps];
+    const ALL: [Self; 7] =
+        [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot, Self::Start, Self::Gaps];
+
+    /// What is kept beside a segment's batches and can be made anew from them.
+    pub(crate) const INDEXES: [Self; 3] = [Self::Index, Self::TimeIndex, Self::TxnIndex];
 
     fn extension(self) -> &'static str {
         match self {
             Self::Log => "log",
             Self::Index => "index",
             Self::TimeIndex => "timeindex",
+            Self::TxnIndex => "txnindex",
             Self::Snapshot => "snapshot",
             Self::Start => "start",
             Self::Gaps => "gaps",

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use millstream_protocol::records::BatchHeader;
+use millstream_protocol::records::{BatchHeader, EndMarker};
 
 use super::index::OffsetEntry;
 use super::prove::{Damage, DamageCause, Density, Piece, Prover, Rules, Step};
@@ -435,6 +435,13 @@ impl Segment {
         Ok(self.extent().bytes)
     }
 
+    /// The offset behind a slice, or behind a little more of the segment.
+    pub(crate) fn offset_behind(&self, slice: Slice, patience: Patience) -> Offset {
+        let end = slice.position + slice.bytes as u64;
+        let entry = self.index.offset_at(self, end, patience).ok().flatten();
+        entry.unwrap_or_else(|| self.extent().end)
+    }
+
     /// What is damaged from the batch on that ends at or behind `offset`, or from a little before.
     pub(crate) fn damage_from(&self, offset: Offset, epochs: &EpochHistory) -> io::Result<Vec<Damage>> {
         let mut proving = self.proven_from(offset, epochs, PROVE_AHEAD)?;
@@ -507,6 +514,11 @@ impl Proving<'_> {
             Step::Bad => Some(Piece::Damage(self.resync()?)),
             Step::End => None,
         })
+    }
+
+    /// What the last batch says if it ends a transaction.
+    pub(crate) fn marker(&self) -> Option<EndMarker> {
+        self.prover.marker()
     }
 
     fn step(&mut self) -> io::Result<Step> {

@@ -6,13 +6,15 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use millstream_protocol::records::{self, BatchHeader, Record, TimestampType};
+use millstream_protocol::records::{
+    self, BatchHeader, BatchView, EndMarker, Record, TimestampType, TransactionOutcome,
+};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::DumpArgs;
 use super::folder::{Kind, kind_of};
-use super::index_file::{read_offset_index, read_time_index};
+use super::index_file::{TxnEntry, read_offset_index, read_time_index, read_txn_index};
 use super::meta_file;
 use super::segment_file::{Broken, Located, SegmentFile, base_offset_of};
 use super::snapshot_file::read_small;
@@ -31,6 +33,7 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<Outcome> {
         Kind::Segment | Kind::Cleaned | Kind::Torn => dump_segment(args, &mut out)?,
         Kind::OffsetIndex => dump_offset_index(file, args.json, &mut out)?,
         Kind::TimeIndex => dump_time_index(file, args.json, &mut out)?,
+        Kind::TxnIndex => dump_txn_index(file, args.json, &mut out)?,
         Kind::Snapshot => beside::dump_snapshot(file, args.json, &mut out)?,
         Kind::Swap => beside::dump_swap(file, args.json, &mut out)?,
         kind @ (Kind::Start | Kind::Gaps | Kind::Doubted) => {
@@ -140,10 +143,25 @@ fn batch_as_line(located: &Located) -> String {
             line = format!("{line}  {word}");
         }
     }
+    if let Some(marker) = marker_of(located) {
+        line += &format!("  {} of coordinator epoch {}", outcome_name(marker), marker.coordinator_epoch);
+    }
     if let Some(horizon) = header.delete_horizon_ms() {
         line += &format!("  delete horizon {}", Timestamp(horizon).to_rfc3339());
     }
     line
+}
+
+/// How the batch ends a transaction, if it does.
+fn marker_of(located: &Located) -> Option<EndMarker> {
+    BatchView::parse(&located.bytes).ok().as_ref().and_then(EndMarker::from_batch)
+}
+
+fn outcome_name(marker: EndMarker) -> &'static str {
+    match marker.outcome {
+        TransactionOutcome::Abort => "abort",
+        TransactionOutcome::Commit => "commit",
+    }
 }
 
 fn times(header: &BatchHeader) -> String {
@@ -164,7 +182,9 @@ fn codec(header: &BatchHeader) -> String {
 
 fn batch_as_json(located: &Located) -> Value {
     let header = &located.header;
+    let marker = marker_of(located);
     json!({
+        "marker": marker.map(outcome_name), "coordinator_epoch": marker.map(|marker| marker.coordinator_epoch),
         "position": located.position, "size": header.size_in_bytes(),
         "base_offset": header.base_offset, "last_offset": header.last_offset(), "records": header.record_count,
         "base_timestamp": header.base_timestamp, "max_timestamp": header.max_timestamp,
@@ -241,6 +261,25 @@ fn dump_time_index(path: &Path, as_json: bool, out: &mut impl Write) -> anyhow::
                 let time = Timestamp(entry.timestamp).to_rfc3339();
                 writeln!(out, "timestamp {} ({time})  offset {}", entry.timestamp, entry.offset)?;
             }
+        }
+    }
+    warn_of_rest(index.rest)
+}
+
+fn dump_txn_index(path: &Path, as_json: bool, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let index = read_txn_index(path)?;
+    for TxnEntry { version, producer, first_offset, marker, last_stable } in &index.entries {
+        match as_json {
+            true => writeln!(
+                out,
+                "{}",
+                json!({"version": version, "producer_id": producer, "first_offset": first_offset,
+                    "last_offset": marker, "last_stable_offset": last_stable})
+            )?,
+            false => writeln!(
+                out,
+                "producer {producer}  offsets {first_offset}..={marker}  aborted, then stable to {last_stable}"
+            )?,
         }
     }
     warn_of_rest(index.rest)

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     OffsetIndex,
     /// `<base>.timeindex`
     TimeIndex,
+    /// `<base>.txnindex`
+    TxnIndex,
     /// `<durable point>.snapshot`
     Snapshot,
     /// `<log start>.start`
@@ -61,6 +63,7 @@ pub(super) fn kind_of(path: &Path) -> (Kind, Option<i64>) {
         "log" => Kind::Segment,
         "index" => Kind::OffsetIndex,
         "timeindex" => Kind::TimeIndex,
+        "txnindex" => Kind::TxnIndex,
         "snapshot" => Kind::Snapshot,
         "start" => Kind::Start,
         "gaps" => Kind::Gaps,
@@ -168,6 +171,7 @@ mod tests {
         for (name, kind) in [
             ("00000000000000001337.log", Kind::Segment),
             ("00000000000000001337.log.cleaned", Kind::Cleaned),
+            ("00000000000000001337.txnindex", Kind::TxnIndex),
             ("00000000000000001337.log.62.torn", Kind::Torn),
             ("00000000000000001337.log.62.1.torn", Kind::Torn),
             ("00000000000000001337.snapshot-unfinished", Kind::Unfinished),

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use super::index_file::{OffsetEntry, TimeEntry, read_offset_index, read_time_index};
+use millstream_protocol::records::{BatchView, EndMarker, TransactionOutcome};
+
+use super::index_file::{
+    OffsetEntry, TimeEntry, TxnEntry, read_offset_index, read_time_index, read_txn_index,
+};
 use super::report::{Finding, Remedy, Severity};
 use super::segment_file::Located;
 
@@ -16,6 +20,9 @@ pub(super) struct Indexes {
     /// The first fault of each file: the others mostly follow from it.
     offset_fault: Option<String>,
     time_fault: Option<String>,
+    aborted: Vec<TxnEntry>,
+    next_aborted: usize,
+    aborted_fault: Option<String>,
 }
 
 impl Indexes {
@@ -28,6 +35,9 @@ impl Indexes {
             largest_timestamp: i64::MIN,
             offset_fault: None,
             time_fault: None,
+            aborted: Vec::new(),
+            next_aborted: 0,
+            aborted_fault: None,
         };
         let cut = |rest: usize| (rest > 0).then(|| format!("the last {rest} bytes are not a whole entry"));
         // An index that is missing is no fault: it is rebuilt at the next start.
@@ -47,6 +57,15 @@ impl Indexes {
             indexes.time_fault = cut(index.rest).or((!ascending).then(|| "entries are not in order".into()));
             indexes.times = index.entries;
         }
+        let path = segment.with_extension("txnindex");
+        if path.exists() {
+            let index = read_txn_index(&path)?;
+            let is_right = |entry: &TxnEntry| entry.version == 0 && entry.first_offset < entry.marker;
+            let ascending = index.entries.is_sorted_by(|a, b| a.marker < b.marker);
+            let right = ascending && index.entries.iter().all(is_right);
+            indexes.aborted_fault = cut(index.rest).or((!right).then(|| "entries are not in order".into()));
+            indexes.aborted = index.entries;
+        }
         Ok(indexes)
     }
 
@@ -61,6 +80,17 @@ impl Indexes {
                 let text =
                     || format!("offset {} is not at byte {} of the segment", entry.offset, entry.position);
                 self.offset_fault.get_or_insert_with(text);
+            }
+        }
+        while let Some(entry) = self.aborted.get(self.next_aborted) {
+            if entry.marker > last {
+                break;
+            }
+            self.next_aborted += 1;
+            if entry.marker != first || !aborts(located, entry.producer) {
+                let (marker, producer) = (entry.marker, entry.producer);
+                let text = || format!("offset {marker} aborts no transaction of producer {producer}");
+                self.aborted_fault.get_or_insert_with(text);
             }
         }
         self.largest_timestamp = self.largest_timestamp.max(located.header.max_timestamp);
@@ -93,6 +123,15 @@ impl Indexes {
         let files =
             [("index", self.offset_fault, offset_behind), ("timeindex", self.time_fault, time_behind)];
         let mut found = Vec::new();
+        let aborted = segment.with_extension("txnindex");
+        let behind_marker = self.aborted.get(self.next_aborted).map(|entry| entry.marker);
+        if let Some(fault) = self.aborted_fault {
+            found.push(Finding::problem(&aborted, fault).remedy(Remedy::MoveAside));
+        } else if let Some(offset) = behind_marker {
+            let finding = Finding::note(&aborted, format!("offset {offset} is behind the last batch"));
+            let remedy = if is_last { Remedy::NextStart } else { Remedy::MoveAside };
+            found.push(Finding { severity: behind, ..finding }.remedy(remedy));
+        }
         for (extension, fault, offset_behind) in files {
             let file = segment.with_extension(extension);
             if let Some(fault) = fault {
@@ -107,4 +146,12 @@ impl Indexes {
         }
         found
     }
+}
+
+/// Whether a batch is a marker that aborts a transaction of this producer.
+fn aborts(located: &Located, producer: i64) -> bool {
+    let view = BatchView::parse(&located.bytes).ok();
+    let marker = view.as_ref().and_then(EndMarker::from_batch);
+    located.header.producer_id == producer
+        && marker.is_some_and(|marker| marker.outcome == TransactionOutcome::Abort)
 }

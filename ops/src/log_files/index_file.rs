@@ -1,10 +1,12 @@
-//! The two sparse indexes of a segment, in Kafka's format.
+//! The indexes of a segment, in Kafka's format: two that are sparse, and one of what was aborted.
 //!
 //! ```text
 //! .index      entry of 8 bytes    offset - base i32, position in the .log i32
 //! .timeindex  entry of 12 bytes   timestamp i64 (ms), offset - base i32
+//! .txnindex   entry of 34 bytes   version i16, producer i64, first offset i64, offset of the marker i64,
+//!                                 last stable offset i64
 //! ```
-//! Big-endian. Offsets are relative so that an entry stays small; the base is the file's name.
+//! Big-endian. Offsets in the first two are relative so that an entry stays small; the base is the file's name.
 
 use std::fs;
 use std::path::Path;
@@ -25,6 +27,16 @@ pub(super) struct OffsetEntry {
 pub(super) struct TimeEntry {
     pub(super) timestamp: i64,
     pub(super) offset: i64,
+}
+
+/// An entry of a `.txnindex`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TxnEntry {
+    pub(super) version: i16,
+    pub(super) producer: i64,
+    pub(super) first_offset: i64,
+    pub(super) marker: i64,
+    pub(super) last_stable: i64,
 }
 
 /// The entries of an index, and how many bytes at its end are not a whole entry.
@@ -52,6 +64,22 @@ pub(super) fn read_time_index(path: &Path, base: i64) -> anyhow::Result<IndexFil
         TimeEntry {
             timestamp: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
             offset: base + i64::from(i32::from_be_bytes([i, j, k, l])),
+        }
+    })
+}
+
+/// Reads a `.txnindex`.
+pub(super) fn read_txn_index(path: &Path) -> anyhow::Result<IndexFile<TxnEntry>> {
+    read(path, |entry: &[u8; 34]| {
+        let number = |at: usize| {
+            i64::from_be_bytes(entry[2 + 8 * at..][..8].try_into().expect("the entry is 34 bytes long"))
+        };
+        TxnEntry {
+            version: i16::from_be_bytes([entry[0], entry[1]]),
+            producer: number(0),
+            first_offset: number(1),
+            marker: number(2),
+            last_stable: number(3),
         }
     })
 }

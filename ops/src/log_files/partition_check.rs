@@ -116,12 +116,13 @@ fn check_leftovers(files: &PartitionFiles, report: &mut Report) -> anyhow::Resul
                 let text = "a sync failed: the next start reads everything from the device, not from memory";
                 report.say(Finding::note(path, text).remedy(Remedy::NextStart))?;
             }
-            Kind::OffsetIndex | Kind::TimeIndex if !files.segments.contains_key(base) => {
+            Kind::OffsetIndex | Kind::TimeIndex | Kind::TxnIndex if !files.segments.contains_key(base) => {
                 let text = "an index of a segment that is not there";
                 report.say(Finding::note(path, text).remedy(Remedy::MoveAside))?;
             }
             Kind::OffsetIndex
             | Kind::TimeIndex
+            | Kind::TxnIndex
             | Kind::Cleaned
             | Kind::Snapshot
             | Kind::Start

@@ -1,4 +1,4 @@
-//! `<durable point>.snapshot`, version 2, and `<base>.swap`, version 1: drawn in `docs/FORMAT.md`.
+//! `<durable point>.snapshot`, version 3, and `<base>.swap`, version 2: drawn in `docs/FORMAT.md`.
 
 use std::fs;
 use std::path::Path;
@@ -38,6 +38,8 @@ pub(super) struct SegmentRecord {
     pub(super) last_time: i64,
     pub(super) newest_time: i64,
     pub(super) newest_offset: u32,
+    pub(super) aborted_entries: u32,
+    pub(super) aborted_sum: u32,
 }
 
 impl SegmentRecord {
@@ -63,6 +65,8 @@ impl SegmentRecord {
             last_time: fields.i64()?,
             newest_time: fields.i64()?,
             newest_offset: fields.u32()?,
+            aborted_entries: fields.u32()?,
+            aborted_sum: fields.u32()?,
         })
     }
 }
@@ -80,6 +84,11 @@ pub(super) struct ProducerRecord {
     pub(super) id: i64,
     pub(super) epoch: i16,
     pub(super) last_ms: i64,
+    /// Where its open transaction begins; -1 if it has none.
+    pub(super) transaction_start: i64,
+    /// Its last marker, and the epoch of the coordinator that sent it; -1 for none.
+    pub(super) marker: i64,
+    pub(super) coordinator_epoch: i32,
     pub(super) batches: Vec<BatchMemo>,
 }
 
@@ -94,7 +103,7 @@ pub(super) struct BatchMemo {
 
 impl SnapshotFile {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let mut fields = Fields::sealed(bytes, "MSsn", 2)?;
+        let mut fields = Fields::sealed(bytes, "MSsn", 3)?;
         let fields = &mut fields;
         let (durable, log_start) = (fields.i64()?, fields.i64()?);
         let (active_since_ms, cleaned_to) = (fields.i64()?, fields.i64()?);
@@ -122,7 +131,9 @@ impl SnapshotFile {
 }
 
 fn producer(fields: &mut Fields<'_>) -> Result<ProducerRecord, Fault> {
-    let (id, epoch, last_ms, count) = (fields.i64()?, fields.i16()?, fields.i64()?, fields.u8()?);
+    let (id, epoch, last_ms) = (fields.i64()?, fields.i16()?, fields.i64()?);
+    let (transaction_start, marker) = (fields.i64()?, fields.i64()?);
+    let (coordinator_epoch, count) = (fields.i32()?, fields.u8()?);
     let memo = |fields: &mut Fields<'_>| {
         Ok(BatchMemo {
             base_offset: fields.i64()?,
@@ -131,7 +142,8 @@ fn producer(fields: &mut Fields<'_>) -> Result<ProducerRecord, Fault> {
             last_offset_delta: fields.i32()?,
         })
     };
-    Ok(ProducerRecord { id, epoch, last_ms, batches: fields.list(u32::from(count), memo)? })
+    let batches = fields.list(u32::from(count), memo)?;
+    Ok(ProducerRecord { id, epoch, last_ms, transaction_start, marker, coordinator_epoch, batches })
 }
 
 /// An exchange of segments that will be done.
@@ -145,7 +157,7 @@ pub(super) struct SwapFile {
 
 impl SwapFile {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let mut fields = Fields::sealed(bytes, "MSsw", 1)?;
+        let mut fields = Fields::sealed(bytes, "MSsw", 2)?;
         let segment = SegmentRecord::decode(&mut fields)?;
         let (end, crc, count) = (fields.i64()?, fields.u32()?, fields.u32()?);
         let replaced = fields.list(count, |fields| fields.i64())?;

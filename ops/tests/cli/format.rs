@@ -50,6 +50,8 @@ fn every_example_is_read_as_it_is_described() {
     let entries = read("00000000000000000000.index");
     assert_eq!((&entries[1]["offset"], &entries[1]["position"]), (&2.into(), &140.into()));
     assert_eq!(read("00000000000000000000.timeindex").len(), 2);
+    let aborted = read("00000000000000000000.txnindex").remove(0);
+    assert_eq!((&aborted["producer_id"], &aborted["last_offset"]), (&7.into(), &1.into()));
     let snapshot = read("00000000000000000004.snapshot").remove(0);
     assert_eq!((&snapshot["durable"], &snapshot["segments"][1]["bytes"]), (&4.into(), &70.into()));
     assert_eq!(snapshot["producers"][0]["batches"][3]["base_sequence"], 3);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_protocol::records::{self, BatchView, Crc32c, RecordSpan};
+use millstream_protocol::records::{self, BatchView, Crc32c, EndMarker, RecordSpan};
 
 use super::key_map::{Full, KeyMap, KeyMapBounds, OFFSETS_MAX};
 use super::source::{BatchSource, Next};
@@ -15,7 +15,8 @@ use crate::clock::Pace;
 use crate::config::LogConfig;
 use crate::disk::{Disk, DiskFile, IfMissing};
 use crate::ids::{Offset, ProducerId};
-use crate::segment::{FileKind, FileName, LeftOut, Placed, Segment, SegmentIndex};
+use crate::partition::Aborted;
+use crate::segment::{AbortedIndex, FileKind, FileName, LeftOut, Placed, Segment, SegmentIndex};
 use crate::segment_list::Based;
 
 /// What is written at a time, and how often the pace and whoever watches are asked.
@@ -106,6 +107,8 @@ pub(crate) struct RunStart<'a> {
     /// The latest time that was ever seen: a clock that is behind must not let tombstones go early.
     pub(crate) latest_ms: i64,
     pub(crate) last_batches: std::collections::HashMap<ProducerId, Offset>,
+    /// What was aborted of all that is compacted.
+    pub(crate) aborted: Vec<Aborted>,
 }
 
 /// A segment rewritten, on disk under a name of its own.
@@ -115,17 +118,18 @@ pub(crate) struct Cleaned {
     pub(crate) bytes: u64,
     pub(crate) crc: u32,
     pub(crate) index: SegmentIndex,
+    pub(crate) aborted: AbortedIndex,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(start: RunStart<'a>, meter: Meter<'a>) -> Self {
-        let RunStart { disk, dir, config, limits, dirty, now_ms, latest_ms, last_batches } = start;
+        let RunStart { disk, dir, config, limits, dirty, now_ms, latest_ms, last_batches, aborted } = start;
         // No more records than offsets: the range may have fewer, never more.
         let offsets = u64::try_from(dirty.end.get() - dirty.start.get()).unwrap_or(0);
         let map = KeyMap::new(KeyMapBounds { bytes_max: limits.dedupe_buffer_bytes, keys_max: offsets });
         let delete_retention_ms = i64::try_from(config.delete_retention.as_millis()).unwrap_or(i64::MAX);
         let new_horizon_ms = latest_ms.saturating_add(delete_retention_ms);
-        let given = Given { map, dirty_from: dirty.start, now_ms, new_horizon_ms, last_batches };
+        let given = Given { map, dirty_from: dirty.start, now_ms, new_horizon_ms, last_batches, aborted };
         Self {
             disk,
             dir,
@@ -174,7 +178,7 @@ impl<'a> Run<'a> {
             };
             self.meter.read(batch.size_in_bytes())?;
             let header = batch.header();
-            if header.last_offset() < dirty_from || !Survivors::looks_into(&header) {
+            if header.last_offset() < dirty_from || !self.survivors.looks_into(&header) {
                 continue;
             }
             if header.last_offset() - dirty_from > OFFSETS_MAX {
@@ -235,6 +239,7 @@ impl<'a> Run<'a> {
     pub(crate) fn rewrite(&mut self, group: &[Arc<Segment>]) -> Result<Option<Cleaned>, Stop> {
         let base = group[0].base();
         let mut output = Output::new(base, self.index_interval_bytes);
+        let seen = self.survivors.seen();
         let outcome = match group.len() {
             1 => Ok(()),
             // Several change by becoming one.
@@ -252,6 +257,7 @@ impl<'a> Run<'a> {
             Ok(cleaned)
         });
         if finished.is_err() {
+            self.survivors.go_back(seen);
             // Without an intent it is nothing, and the next start removes it if this does not.
             let _ = self.disk.remove_file(&cleaned_path(self.dir, base));
         }
@@ -319,9 +325,19 @@ impl<'a> Run<'a> {
         counts: &mut Counts,
     ) -> Result<Fate, Stop> {
         let header = batch.header();
-        if header.base_offset >= self.survivors.end().get() || !Survivors::looks_into(&header) {
-            counts.before += u64::try_from(header.record_count).unwrap_or(0);
-            return Ok(self.survivors.judge(&header, (&[], &mut [])));
+        if header.is_control() {
+            return self.rewrite_control(batch, output, counts);
+        }
+        if header.base_offset >= self.survivors.end().get() || !self.survivors.looks_into(&header) {
+            let records = u64::try_from(header.record_count).unwrap_or(0);
+            let fate = self.survivors.judge_whole(&header);
+            counts.before += records;
+            counts.removed += if fate == Fate::Stays { 0 } else { records };
+            if fate == Fate::Empties {
+                output.staged.clear();
+                records::without_records(&header, &mut output.staged);
+            }
+            return Ok(fate);
         }
         let survivors = &mut self.survivors;
         let staged = &mut output.staged;
@@ -345,6 +361,37 @@ impl<'a> Run<'a> {
         })
         .map_err(|_| Stop::Damaged { at: 0 })
     }
+
+    fn rewrite_control(
+        &mut self,
+        batch: &BatchView<'_>,
+        output: &mut Output,
+        counts: &mut Counts,
+    ) -> Result<Fate, Stop> {
+        let header = batch.header();
+        let ends = header.record_count == 0 || EndMarker::from_batch(batch).is_some();
+        let (fate, aborted) = self.survivors.judge_control(&header, ends);
+        output.aborted.note(aborted.as_slice());
+        let records = u64::try_from(header.record_count).unwrap_or(0);
+        counts.before += records;
+        match fate {
+            Fate::Stays => {}
+            Fate::Goes => counts.removed += records,
+            Fate::Changes { .. } if header.record_count == 0 => return Ok(Fate::Goes),
+            Fate::Changes { delete_horizon_ms } => {
+                let staged = &mut output.staged;
+                staged.clear();
+                let limit = DECOMPRESSED_BYTES_MAX;
+                let changed = records::with_spans(batch, limit, &mut self.spans, |body, spans| {
+                    spans.iter_mut().for_each(|span| span.stays = true);
+                    records::retain(&header, (body, spans), delete_horizon_ms, staged);
+                });
+                changed.map_err(|_| Stop::Damaged { at: 0 })?;
+            }
+            Fate::Empties => unreachable!("a marker without its record says nothing"),
+        }
+        Ok(fate)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -366,6 +413,8 @@ struct Output {
     changed: bool,
     crc: Crc32c,
     index: SegmentIndex,
+    /// What the markers that stay have aborted, as far as something is left of it.
+    aborted: AbortedIndex,
 }
 
 impl Output {
@@ -379,6 +428,7 @@ impl Output {
             changed: false,
             crc: Crc32c::default(),
             index: SegmentIndex::new(base, index_interval_bytes),
+            aborted: AbortedIndex::default(),
         }
     }
 
@@ -448,7 +498,8 @@ impl Output {
             return Ok(None);
         }
         self.index.seal();
-        Ok(Some(Cleaned { base: self.base, bytes: self.bytes, crc: self.crc.finish(), index: self.index }))
+        let Self { base, bytes, crc, index, aborted, .. } = self;
+        Ok(Some(Cleaned { base, bytes, crc: crc.finish(), index, aborted }))
     }
 }
 

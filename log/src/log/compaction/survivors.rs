@@ -2,15 +2,17 @@
 //!
 //! Of each key the record with the largest offset below the end of the run stays. A tombstone that was the last
 //! of its key stays until its batch's delete horizon: the time of the first run that went through it, plus the
-//! time that consumers have to see it. Records without a key go. Control batches stay, and so does what belongs
-//! to a transaction, until this log knows what became of transactions.
+//! time that consumers have to see it. Records without a key go, and so do those of transactions that were aborted.
+//! A marker stays until nothing of its transaction is left, and then until its delete horizon.
 
 use std::collections::HashMap;
 
 use millstream_protocol::records::{BatchHeader, RecordSpan};
 
 use super::key_map::{Full, KeyHash, KeyMap};
+use super::transactions::{Ended, MarkerNeed, Remains, Seen};
 use crate::ids::{Offset, ProducerId};
+use crate::partition::Aborted;
 
 /// What a run knows when it decides.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Survivors {
     new_horizon_ms: i64,
     /// Where the last batch of each producer begins that is still known.
     last_batches: HashMap<ProducerId, Offset>,
+    ended: Ended,
     /// Something was left in place unread: an older record of any key may lie in it.
     left_unread: bool,
     hashes: Vec<Option<KeyHash>>,
@@ -38,6 +41,8 @@ pub(super) struct Given {
     pub(super) now_ms: i64,
     pub(super) new_horizon_ms: i64,
     pub(super) last_batches: HashMap<ProducerId, Offset>,
+    /// The transactions that were aborted and have records in what is compacted.
+    pub(super) aborted: Vec<Aborted>,
 }
 
 /// What becomes of a batch.
@@ -56,7 +61,7 @@ pub(super) enum Fate {
 
 impl Survivors {
     pub(super) fn new(given: Given) -> Self {
-        let Given { map, dirty_from, now_ms, new_horizon_ms, last_batches } = given;
+        let Given { map, dirty_from, now_ms, new_horizon_ms, last_batches, aborted } = given;
         Self {
             map,
             base: dirty_from,
@@ -64,14 +69,25 @@ impl Survivors {
             now_ms,
             new_horizon_ms,
             last_batches,
+            ended: Ended::new(aborted),
             left_unread: false,
             hashes: Vec::new(),
         }
     }
 
     /// Whether the records of a batch are judged one by one.
-    pub(super) fn looks_into(header: &BatchHeader) -> bool {
-        !header.is_control() && !header.is_transactional()
+    pub(super) fn looks_into(&self, header: &BatchHeader) -> bool {
+        !header.is_control() && !self.ended.is_aborted(header)
+    }
+
+    /// What was seen of transactions so far, for a part of the second pass that has to be done again.
+    pub(super) fn seen(&self) -> Seen {
+        self.ended.seen()
+    }
+
+    /// A part of the second pass is done again.
+    pub(super) fn go_back(&mut self, seen: Seen) {
+        self.ended.go_back(seen);
     }
 
     /// First pass: takes up the keys of a batch of the dirty range, in order. The end of the run is moved
@@ -119,15 +135,55 @@ impl Survivors {
         self.left_unread = true;
     }
 
+    /// Second pass: decides about a batch as a whole that is not looked into, and is no marker.
+    pub(super) fn judge_whole(&mut self, header: &BatchHeader) -> Fate {
+        let fate = if header.base_offset >= self.end.get() || !self.ended.is_aborted(header) {
+            Fate::Stays
+        } else {
+            self.empty(header, usize::try_from(header.record_count).unwrap_or(0))
+        };
+        self.note(header, fate)
+    }
+
+    /// Second pass: decides about a control batch, and says what readers have to know as long as it is there.
+    /// `ends` is whether it ends a transaction, as all do that we write, or is empty.
+    pub(super) fn judge_control(&mut self, header: &BatchHeader, ends: bool) -> (Fate, Option<Aborted>) {
+        let MarkerNeed { is_needed, aborted } = self.ended.on_marker(header);
+        // Batches of it may lie in what was not read.
+        let aborted = if self.left_unread { self.ended.aborted_at(header).copied() } else { aborted };
+        let is_beyond = header.base_offset >= self.end.get();
+        if is_needed || !ends || is_beyond || self.left_unread || self.holds_last_sequence(header) {
+            return (Fate::Stays, aborted);
+        }
+        match header.delete_horizon_ms() {
+            None => (Fate::Changes { delete_horizon_ms: Some(self.new_horizon_ms) }, aborted),
+            Some(at) if self.now_ms < at => (Fate::Stays, aborted),
+            Some(_) => (Fate::Goes, None),
+        }
+    }
+
     /// Second pass: decides about a batch and marks the records that stay.
-    pub(super) fn judge(&mut self, header: &BatchHeader, (body, spans): (&[u8], &mut [RecordSpan])) -> Fate {
-        if header.base_offset >= self.end.get() {
-            return Fate::Stays;
+    pub(super) fn judge(&mut self, header: &BatchHeader, records: (&[u8], &mut [RecordSpan])) -> Fate {
+        let fate = self.judge_records(header, records);
+        self.note(header, fate)
+    }
+
+    fn note(&mut self, header: &BatchHeader, fate: Fate) -> Fate {
+        let remains = if fate == Fate::Goes { Remains::No } else { Remains::Yes };
+        self.ended.on_data(header, remains);
+        fate
+    }
+
+    /// What becomes of a batch of which no record stays.
+    fn empty(&self, header: &BatchHeader, records: usize) -> Fate {
+        match self.holds_last_sequence(header) {
+            true if records == 0 => Fate::Stays,
+            true => Fate::Empties,
+            false => Fate::Goes,
         }
-        if !Self::looks_into(header) {
-            self.left_unread |= header.is_transactional();
-            return Fate::Stays;
-        }
+    }
+
+    fn judge_records(&mut self, header: &BatchHeader, (body, spans): (&[u8], &mut [RecordSpan])) -> Fate {
         self.hash_all(body, spans);
         let tombstones_stay =
             self.left_unread || header.delete_horizon_ms().is_none_or(|at| self.now_ms < at);
@@ -146,11 +202,7 @@ impl Survivors {
             staying_tombstones += usize::from(span.stays && span.is_tombstone);
         }
         if staying == 0 {
-            return match self.holds_last_sequence(header) {
-                true if spans.is_empty() => Fate::Stays,
-                true => Fate::Empties,
-                false => Fate::Goes,
-            };
+            return self.empty(header, spans.len());
         }
         // Only a run that has been through the whole batch starts the time that its tombstones have left.
         let was_gone_through = header.last_offset() < self.end.get();

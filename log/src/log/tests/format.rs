@@ -82,6 +82,16 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     drop(log);
     rig.open();
     keep(&rig.disk);
+    // Another log, for what the first has not.
+    let other = Rig::new(LogConfig::default());
+    let log = other.open();
+    let mut batch = batch_at(NOW_MS, &[b"aborted"]);
+    batch.producer(7, 0, 0);
+    submit(&log, in_transaction(&log, batch, Acks::Durable));
+    ended(&log, abort_of(7, 0)).unwrap();
+    log.checkpoint().unwrap();
+    let name = "00000000000000000000.txnindex";
+    files.insert(name.to_owned(), other.disk.content(&Rig::file(name)).unwrap());
     files
 }
 
@@ -104,7 +114,9 @@ fn the_document_draws_the_bytes_that_are_written() {
             files.get(name).unwrap_or_else(|| panic!("no {name} is written, only {:?}", files.keys()));
         assert_eq!(as_drawn(drawn), as_drawn(content), "docs/FORMAT.md draws {name} otherwise than it is");
     }
-    for extension in [".log", ".index", ".timeindex", ".snapshot", ".swap", ".log.cleaned", ".torn"] {
+    for extension in
+        [".log", ".index", ".timeindex", ".txnindex", ".snapshot", ".swap", ".log.cleaned", ".torn"]
+    {
         assert!(drawings.keys().any(|name| name.ends_with(extension)), "docs/FORMAT.md draws no {extension}");
     }
 }

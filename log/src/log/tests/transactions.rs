@@ -102,3 +102,76 @@ fn a_batch_let_in_before_the_log_was_reopened_is_refused() {
     assert_eq!(outcome.lock().take(), Some(Err(AppendError::TransactionMoved { producer })));
     assert_eq!(end(&log), 0);
 }
+
+#[test]
+fn what_is_open_and_what_was_aborted_survive_a_restart() {
+    let mut rig = Rig::small();
+    let log = rig.open();
+    put_in(&log, of(1, 0, 0, "aborted"));
+    fill(&log, 0..12);
+    ended(&log, Marker { coordinator_epoch: 3, ..abort_of(1, 0) }).unwrap();
+    put_in(&log, of(2, 0, 0, "open"));
+    let known = log.active_producers();
+    log.close().unwrap();
+    for clean in [CleanStart::Yes, CleanStart::No] {
+        rig.epoch += 1;
+        let (log, _) = rig.try_open(clean).unwrap();
+        assert_eq!(log.active_producers(), known);
+        assert_eq!(log.offsets().last_stable.get(), 14);
+        assert_eq!(committed(&log, 0), numbered(0..12));
+        assert!(log.active_producers().iter().any(|one| one.coordinator_epoch == 3));
+    }
+}
+
+#[test]
+fn an_index_of_aborted_transactions_that_is_lost_or_wrong_is_made_anew() {
+    let rig = Rig::small();
+    let log = rig.open();
+    for round in 0..4 {
+        put_in(&log, of(1, 0, round, "aborted"));
+        written(&log, &[b"counts"]);
+        fill(&log, 0..8);
+        ended(&log, abort_of(1, 0)).unwrap();
+    }
+    let wanted = committed(&log, 0);
+    assert_eq!(wanted.len(), 4 * 9);
+    log.close().unwrap();
+    let names: Vec<_> = rig.names().into_iter().filter(|name| name.ends_with(".txnindex")).collect();
+    assert!(names.len() > 2, "{names:?}");
+    for name in &names {
+        let path = Rig::file(name);
+        let whole = rig.disk.content(&path).unwrap();
+        assert_eq!(whole.len() % 34, 0);
+        for harmed in [None, Some(vec![]), Some(vec![0xff; whole.len()]), Some(whole[..33].to_vec())] {
+            match &harmed {
+                None => rig.disk.remove_file(&path).unwrap(),
+                Some(harmed) => rig.disk.overwrite(&path, harmed),
+            }
+            let log = rig.try_open(CleanStart::Yes).unwrap().0;
+            let read = ReadFrom { isolation: Isolation::ReadCommitted, ..from(0) };
+            let _ = log.try_read(read).unwrap();
+            assert_eq!(committed(&log, 0), wanted, "{name} was {harmed:?}");
+            log.close().unwrap();
+            assert_eq!(rig.disk.content(&path).unwrap(), whole, "{name}");
+        }
+    }
+}
+
+#[test]
+fn many_aborted_transactions_are_told_only_where_they_are_read() {
+    let rig = Rig::new(LogConfig { index_interval_bytes: 100, ..LogConfig::default() });
+    let log = rig.open();
+    for round in 0..200 {
+        put_in(&log, of(1, 0, round, "aborted"));
+        ended(&log, abort_of(1, 0)).unwrap();
+    }
+    let read = |offset, max_bytes| {
+        let isolation = Isolation::ReadCommitted;
+        log.read(ReadFrom { isolation, max_bytes, ..from(offset) }).unwrap().aborted().len()
+    };
+    assert_eq!(read(0, usize::MAX), 200);
+    assert!((5..9).contains(&read(100, 800)), "{}", read(100, 800));
+    assert_eq!(read(400, 800), 0);
+}
+
+mod model;

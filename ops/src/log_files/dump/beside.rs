@@ -35,7 +35,14 @@ pub(super) fn dump_snapshot(path: &Path, as_json: bool, out: &mut impl Write) ->
         writeln!(out, "epoch {} from offset {}", start.epoch, start.offset)?;
     }
     for producer in producers {
-        writeln!(out, "producer {}/{}  last {}", producer.id, producer.epoch, time(producer.last_ms))?;
+        write!(out, "producer {}/{}  last {}", producer.id, producer.epoch, time(producer.last_ms))?;
+        if producer.transaction_start >= 0 {
+            write!(out, "  transaction open from offset {}", producer.transaction_start)?;
+        }
+        if producer.marker >= 0 {
+            write!(out, "  marker {} of coordinator epoch {}", producer.marker, producer.coordinator_epoch)?;
+        }
+        writeln!(out)?;
         for batch in &producer.batches {
             writeln!(
                 out,
@@ -62,6 +69,9 @@ fn segment_line(segment: &SegmentRecord) -> String {
         time(segment.last_time),
         time(segment.newest_time),
     );
+    if segment.aborted_entries > 0 {
+        line += &format!("  {} aborted, sum {:08x}", segment.aborted_entries, segment.aborted_sum);
+    }
     for (is_so, word) in [(segment.is_compacted(), "compacted"), (segment.is_left_out(), "left out")] {
         if is_so {
             line = format!("{line}  {word}");
@@ -76,6 +86,7 @@ fn segment_as_json(segment: &SegmentRecord) -> Value {
         "left_out": segment.is_left_out(), "appended_ms": segment.appended_ms,
         "offset_entries": segment.offset_entries, "time_entries": segment.time_entries,
         "last_position": segment.last_position, "last_time": segment.last_time,
+        "aborted_entries": segment.aborted_entries, "aborted_sum": segment.aborted_sum,
         "newest_time": segment.newest_time, "newest_offset": segment.base + i64::from(segment.newest_offset),
     })
 }
@@ -90,6 +101,8 @@ fn snapshot_as_json(snapshot: &SnapshotFile) -> Value {
         });
         json!({
             "id": producer.id, "epoch": producer.epoch, "last_ms": producer.last_ms,
+            "transaction_start": producer.transaction_start, "marker": producer.marker,
+            "coordinator_epoch": producer.coordinator_epoch,
             "batches": batches.collect::<Vec<_>>(),
         })
     });
