@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_client::{Client, ClientError, Missing};
+use millstream_client::{Client, ClientError, Missing, OffsetAt};
 use millstream_protocol::KStr;
 
 use crate::consumer::Consumer;
@@ -44,6 +44,35 @@ pub enum OutOfRange {
     End,
 }
 
+/// Which records of transactions are handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All, also of transactions that are open or were aborted.
+    #[default]
+    ReadUncommitted,
+    /// Those of transactions that were committed. What lies behind the beginning of an open one waits for its end,
+    /// and so does [`StopAt::CurrentEnd`].
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// Kafka's number for it.
+    pub(crate) fn level(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+
+    /// What to look up: the end is where this isolation can read to.
+    pub(crate) fn bound(self, at: OffsetAt) -> OffsetAt {
+        match (self, at) {
+            (Self::ReadCommitted, OffsetAt::Latest) => OffsetAt::LastStable,
+            (Self::ReadCommitted | Self::ReadUncommitted, at) => at,
+        }
+    }
+}
+
 /// What is to be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
@@ -63,6 +92,7 @@ pub(crate) struct FetchSettings {
     pub(crate) max_decompressed_bytes: usize,
     pub(crate) max_poll_records: usize,
     pub(crate) out_of_range: OutOfRange,
+    pub(crate) isolation: Isolation,
 }
 
 /// Builds a [`Consumer`].
@@ -89,6 +119,7 @@ impl ConsumerBuilder {
                 max_decompressed_bytes: 128 * 1024 * 1024,
                 max_poll_records: 1000,
                 out_of_range: OutOfRange::Fail,
+                isolation: Isolation::ReadUncommitted,
             },
         }
     }
@@ -152,6 +183,13 @@ impl ConsumerBuilder {
     /// What to do when a partition does not hold the offset to read. Default: [`OutOfRange::Fail`].
     pub fn out_of_range(mut self, policy: OutOfRange) -> Self {
         self.settings.out_of_range = policy;
+        self
+    }
+
+    /// Which records of transactions are handed out. Default: [`Isolation::ReadUncommitted`], as in Kafka's
+    /// consumers.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.settings.isolation = isolation;
         self
     }
 

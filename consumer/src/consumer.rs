@@ -203,6 +203,7 @@ impl Consumer {
     /// whoever awaits it from being spawned.
     fn offsets(&self, at: OffsetAt) -> impl Future<Output = Offsets> + Send + use<> {
         let admin = self.client.admin();
+        let at = self.settings.isolation.bound(at);
         let of = |place: &Place| (*place, self.partitions[*place].index);
         let topics: Vec<(KStr, Vec<(Place, i32)>)> = self
             .by_topic(|_| true)

@@ -1,10 +1,10 @@
 //! From fetched batches to records.
 
-use bytes::Bytes;
 use millstream_protocol::records::{self, BatchError, BatchHeader, BatchView};
 
 use crate::consumer::Consumer;
 use crate::error::ConsumeError;
+use crate::fetching::Fetched;
 use crate::record::ConsumerRecord;
 use crate::session::Place;
 
@@ -35,7 +35,7 @@ impl Consumer {
             if partition.generation != fetched.generation {
                 continue;
             }
-            let decoded = self.decode(fetched.place, &fetched.batch);
+            let decoded = self.decode(&fetched);
             if decoded.is_err() {
                 self.pause(fetched.place);
                 self.partitions[fetched.place].rewind();
@@ -44,7 +44,9 @@ impl Consumer {
         }
     }
 
-    fn decode(&self, place: Place, batch: &Bytes) -> Result<Decoded, ConsumeError> {
+    fn decode(&self, fetched: &Fetched) -> Result<Decoded, ConsumeError> {
+        let Fetched { place, batch, is_aborted, .. } = fetched;
+        let place = *place;
         let partition = &self.partitions[place];
         let position = partition.position().unwrap_or_default();
         let malformed = |source: BatchError| ConsumeError::Malformed {
@@ -64,7 +66,7 @@ impl Consumer {
                 next_offset: end,
             });
         }
-        if header.is_control() {
+        if header.is_control() || *is_aborted {
             return Ok(Decoded { place, end, records: Vec::new().into_iter() });
         }
         let mut decoded = Vec::with_capacity(capacity(&header, position));

@@ -3,7 +3,7 @@
 //! At most one fetch is under way to each broker, and one lookup in all. They are futures that the consumer
 //! owns, so that dropping a call that waits for them drops none of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use millstream_client::{BrokerId, CallOptions, Client, ClientError, Missing, OffsetAt, To};
-use millstream_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use millstream_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, PartitionData,
+};
 use millstream_protocol::messages::{FetchRequest, FetchResponse};
 use millstream_protocol::records::{self, BatchError, BatchHeader};
 use millstream_protocol::{ErrorCode, KStr, Uuid};
@@ -38,6 +40,8 @@ pub(crate) struct Fetched {
     pub(crate) place: Place,
     pub(crate) generation: u64,
     pub(crate) batch: Bytes,
+    /// It belongs to a transaction that was aborted, and nobody wants it.
+    pub(crate) is_aborted: bool,
 }
 
 /// What was asked of a partition.
@@ -54,6 +58,34 @@ pub(crate) struct Found {
     leader: Option<BrokerId>,
     leader_epoch: i32,
     offset: Option<i64>,
+}
+
+/// Whose batches do not count, batch by batch through one answer.
+struct Skipped {
+    /// The aborted transactions that the broker told of, the first to begin at the end.
+    ahead: Vec<AbortedTransaction>,
+    /// Producers of those that have begun and not ended.
+    now: BTreeSet<i64>,
+}
+
+impl Skipped {
+    fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
+        aborted.sort_unstable_by_key(|one| std::cmp::Reverse(one.first_offset));
+        Self { ahead: aborted, now: BTreeSet::new() }
+    }
+
+    /// Whether the next batch belongs to an aborted transaction.
+    fn holds(&mut self, header: &BatchHeader) -> bool {
+        while let Some(one) = self.ahead.pop_if(|one| one.first_offset <= header.last_offset()) {
+            self.now.insert(one.producer_id);
+        }
+        if header.is_control() {
+            // A marker ends what its producer has open.
+            self.now.remove(&header.producer_id);
+            return false;
+        }
+        header.is_transactional() && self.now.contains(&header.producer_id)
+    }
 }
 
 /// One broker.
@@ -137,6 +169,7 @@ impl Consumer {
             max_wait_ms: i32::try_from(settings.max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: settings.min_bytes,
             max_bytes: settings.max_bytes,
+            isolation_level: settings.isolation.level(),
             ..Default::default()
         };
         let options = CallOptions {
@@ -169,7 +202,7 @@ impl Consumer {
         let ask = |place: Place| {
             let partition = &self.partitions[place];
             let at = match partition.cursor {
-                Cursor::Unknown(at) => Some(at),
+                Cursor::Unknown(at) => Some(self.settings.isolation.bound(at)),
                 Cursor::At { .. } => None,
             };
             (place, partition.generation, partition.index, at)
@@ -179,10 +212,11 @@ impl Consumer {
             .map(|(topic, places)| (topic, places.into_iter().map(ask).collect()))
             .collect();
         let client = self.client.clone();
+        let end = self.settings.isolation.bound(OffsetAt::Latest);
         self.events.push(Box::pin(async move {
             let mut found = Vec::new();
             for (topic, questions) in topics {
-                found.extend(look_up(&client, &topic, questions).await);
+                found.extend(look_up(&client, &topic, (questions, end)).await);
             }
             Event::LookedUp(found)
         }));
@@ -282,7 +316,8 @@ impl Consumer {
                 partition.on_success();
                 partition.high_watermark = (data.high_watermark >= 0).then_some(data.high_watermark);
                 let bytes = data.records.map(|records| records.into_bytes()).unwrap_or_default();
-                self.take_batches(asked, bytes);
+                let aborted = data.aborted_transactions.unwrap_or_default();
+                self.take_batches(asked, bytes, Skipped::new(aborted));
             }
             ErrorCode::OffsetOutOfRange => {
                 self.pause(asked.place);
@@ -313,7 +348,7 @@ impl Consumer {
     }
 
     /// Cuts what arrived into batches, which are decoded when they are wanted.
-    fn take_batches(&mut self, asked: Asked, bytes: Bytes) {
+    fn take_batches(&mut self, asked: Asked, bytes: Bytes, mut skipped: Skipped) {
         let Asked { place, generation, offset } = asked;
         let total = bytes.len();
         let mut next = offset;
@@ -321,11 +356,12 @@ impl Consumer {
             let header = batch.and_then(|batch| Ok((BatchHeader::decode(&batch)?, batch)));
             match header {
                 Ok((header, batch)) => {
+                    let is_aborted = skipped.holds(&header);
                     // What lies wholly before the offset is of no use, and must not turn us back.
                     if header.last_offset() >= next {
                         next = header.last_offset().saturating_add(1);
                         self.fetched_bytes += batch.len();
-                        self.fetched.push_back(Fetched { place, generation, batch });
+                        self.fetched.push_back(Fetched { place, generation, batch, is_aborted });
                     }
                 }
                 Err(source) => {
@@ -436,9 +472,9 @@ type Question = (Place, u64, i32, Option<OffsetAt>);
 async fn look_up(
     client: &Client,
     topic: &KStr,
-    questions: Vec<Question>,
+    (questions, end): (Vec<Question>, OffsetAt),
 ) -> Vec<(Place, u64, Result<Found, ConsumeError>)> {
-    let found = try_look_up(client, topic, &questions).await;
+    let found = try_look_up(client, topic, (&questions, end)).await;
     let answer = |(place, (place_, generation, ..)): (usize, &Question)| match &found {
         Ok(found) => (*place_, *generation, Ok(found[place].copy())),
         Err(error) => (*place_, *generation, Err(error.clone())),
@@ -456,7 +492,7 @@ impl Found {
 async fn try_look_up(
     client: &Client,
     topic: &KStr,
-    questions: &[Question],
+    (questions, end): (&[Question], OffsetAt),
 ) -> Result<Vec<Found>, ConsumeError> {
     let wanted: Vec<_> = questions.iter().filter_map(|(_, _, index, at)| at.map(|at| (*index, at))).collect();
     let mut listed = Vec::new();
@@ -464,7 +500,7 @@ async fn try_look_up(
         listed = client.admin().list_offsets(topic, &wanted).await?;
         // A time after the last record means the end.
         let late: Vec<_> = listed.iter().filter(|listed| listed.offset.is_none()).collect();
-        let late: Vec<_> = late.into_iter().map(|listed| (listed.partition, OffsetAt::Latest)).collect();
+        let late: Vec<_> = late.into_iter().map(|listed| (listed.partition, end)).collect();
         let mut ends = client.admin().list_offsets(topic, &late).await?.into_iter();
         for listed in listed.iter_mut().filter(|listed| listed.offset.is_none()) {
             listed.offset = ends.next().and_then(|end| end.offset);

@@ -23,7 +23,7 @@ mod session;
 
 mod error;
 
-pub use builder::{ConsumerBuilder, OutOfRange, StartAt, StopAt};
+pub use builder::{ConsumerBuilder, Isolation, OutOfRange, StartAt, StopAt};
 pub use consumer::{Consumer, TopicPartitionOffset};
 pub use error::{ConsumeError, NotAssigned};
 pub use millstream_protocol::records::RecordHeader;

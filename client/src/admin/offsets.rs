@@ -20,6 +20,8 @@ pub enum OffsetAt {
     Earliest,
     /// The one that the next record will get.
     Latest,
+    /// The first of which it is not known yet whether it counts: the end, for readers of committed records.
+    LastStable,
     /// That of the record with the largest timestamp.
     MaxTimestamp,
     /// That of the first record whose timestamp is this or later, in milliseconds since 1970.
@@ -30,7 +32,7 @@ impl OffsetAt {
     /// Kafka's number for it.
     fn wire(self) -> i64 {
         match self {
-            Self::Latest => -1,
+            Self::Latest | Self::LastStable => -1,
             Self::Earliest => -2,
             Self::MaxTimestamp => -3,
             // Smaller numbers have meanings of their own; no record is older than 1970.
@@ -38,6 +40,10 @@ impl OffsetAt {
         }
     }
 }
+
+/// Kafka's number for readers of committed records, and for those of all.
+const READ_COMMITTED: i8 = 1;
+const READ_UNCOMMITTED: i8 = 0;
 
 /// What was found for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,8 +159,8 @@ impl Admin {
         Ok(leaders)
     }
 
-    /// Asks one leader. Kafka refuses a partition that is named twice in one request, so repetitions go into
-    /// requests of their own.
+    /// Asks one leader. Kafka refuses a partition that is named twice in one request, and has one isolation level
+    /// for all, so repetitions and other levels go into requests of their own.
     async fn list_from(
         &self,
         leader: BrokerId,
@@ -165,7 +171,9 @@ impl Admin {
         let mut listed = Vec::with_capacity(wanted.len());
         let mut rest = &wanted[..];
         while !rest.is_empty() {
-            let distinct = distinct_prefix(rest);
+            let level = isolation_level(rest);
+            let alike = rest.iter().take_while(|one| isolation_level(&[**one]) == level).count();
+            let distinct = distinct_prefix(&rest[..alike]);
             let (now, later) = rest.split_at(distinct);
             listed.extend(self.list_distinct(leader, topic, now).await?);
             rest = later;
@@ -191,7 +199,7 @@ impl Admin {
                 partitions: wanted.iter().map(partition).collect(),
             }],
             timeout_ms: timeout_ms(&self.client),
-            ..Default::default()
+            isolation_level: isolation_level(wanted),
         };
         let connection = self.client.connection(To::Broker(leader)).await?;
         let answer = connection.send(&request, CallOptions::default()).await?.await?;
@@ -250,6 +258,14 @@ impl Admin {
             Ok(found.low_watermark)
         })
         .await
+    }
+}
+
+/// The isolation level that the first of them needs.
+fn isolation_level(wanted: &[(i32, OffsetAt)]) -> i8 {
+    match wanted.first() {
+        Some((_, OffsetAt::LastStable)) => READ_COMMITTED,
+        Some(_) | None => READ_UNCOMMITTED,
     }
 }
 

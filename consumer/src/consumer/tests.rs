@@ -4,17 +4,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_client::fake::{self, Answer, Call, FakeBroker, NODE};
-use millstream_client::protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use millstream_client::protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, PartitionData,
+};
 use millstream_client::protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use millstream_client::protocol::messages::{
     FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
 };
-use millstream_client::protocol::records::{BatchBuilder, Compression, NewRecord, set_base};
+use millstream_client::protocol::records::{
+    BatchBuilder, Compression, EndMarker, NewRecord, TransactionOutcome, set_base,
+};
 use millstream_client::protocol::{ApiKey, Chunk, ErrorCode};
 
 use super::*;
+use crate::builder::Isolation;
 
 /// A log of batches of ten records each, from offset 0.
 fn batch(base_offset: i64) -> Vec<u8> {
@@ -314,4 +319,63 @@ fn everything_that_is_awaited_can_run_in_a_spawned_task() {
     builds(|builder| builder.build());
     spawnable(|consumer| consumer.end_offsets());
     spawnable(|consumer| consumer.beginning_offsets());
+}
+
+/// A batch of one record of a transaction of this producer.
+fn of_transaction(producer: i64, offset: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.producer(producer, 0, -1).transactional();
+    builder.append(&NewRecord { timestamp: offset, value: Some(b"of a transaction"), ..Default::default() });
+    based(&builder.build(), offset)
+}
+
+fn marker(producer: i64, outcome: TransactionOutcome, offset: i64) -> Vec<u8> {
+    based(&EndMarker { outcome, coordinator_epoch: 0 }.to_batch(producer, 0, offset), offset)
+}
+
+fn based(batch: &[u8], offset: i64) -> Vec<u8> {
+    let mut bytes = batch.to_vec();
+    set_base(&mut bytes, offset, 3);
+    bytes
+}
+
+#[tokio::test]
+async fn of_transactions_only_what_was_committed_is_handed_out_if_asked_for() {
+    use TransactionOutcome::{Abort, Commit};
+    for (isolation, wanted) in
+        [(Isolation::ReadCommitted, vec![1, 4, 6]), (Isolation::ReadUncommitted, vec![0, 1, 2, 4, 6])]
+    {
+        let log = [
+            of_transaction(7, 0),
+            of_transaction(8, 1),
+            of_transaction(7, 2),
+            marker(7, Abort, 3),
+            of_transaction(7, 4),
+            marker(8, Commit, 5),
+            of_transaction(9, 6),
+            marker(7, Commit, 7),
+            marker(9, Commit, 8),
+        ];
+        let (client, _) = start(1, move |call, asked| {
+            let request: FetchRequest = call.decode();
+            let level = if isolation == Isolation::ReadCommitted { 1 } else { 0 };
+            assert_eq!(request.isolation_level, level);
+            let mut data = found(0, ErrorCode::None, log.concat());
+            // What the broker tells need not be in order.
+            let told = |producer_id, first_offset| AbortedTransaction { producer_id, first_offset };
+            data.aborted_transactions = (level == 1).then(|| vec![told(9, 20), told(7, 0)]);
+            match asked.offsets.first() {
+                Some((_, 0)) => answer(call, 0, vec![data]),
+                _ => answer(call, 0, vec![]),
+            }
+        })
+        .await;
+        let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).isolation(isolation);
+        let mut consumer = builder.max_wait(Duration::from_millis(5)).build().await.unwrap();
+        let mut offsets = Vec::new();
+        while offsets.len() < wanted.len() {
+            offsets.push(consumer.next().await.unwrap().unwrap().offset);
+        }
+        assert_eq!(offsets, wanted, "{isolation:?}");
+    }
 }
