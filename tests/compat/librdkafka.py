@@ -26,7 +26,7 @@ SCENARIOS = {
     "default": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0}),
     # One of its tests asks for three replicas.
     "noautocreate": ("noautocreate", {"auto.create.topics.enable": "false", "replication.factor.policy": "virtual"}),
-    # One of its tests starts two members and expects them in one rebalance, which is what Kafka's default delay is for.
+    # Some tests start two members and expect them in one rebalance, which is what Kafka's default delay is for.
     "delayed": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 3000}),
 }
 CONFIGURATION = "bootstrap.servers={}\n"
