@@ -29,6 +29,7 @@ pub mod planted;
 
 use std::io::{self, BufRead, Write};
 
+use millstream_protocol::records::crc32c;
 use serde::{Deserialize, Serialize};
 
 /// A partition.
@@ -207,6 +208,11 @@ pub struct Polled {
     pub value: Option<Value>,
     /// CRC-32C of its key and value.
     pub crc: u32,
+}
+
+/// The checksum of a record's key and value.
+pub(crate) fn crc_of(key: &[u8], value: &[u8]) -> u32 {
+    crc32c(&[key, value].concat())
 }
 
 /// Writes a history, a line for each operation.

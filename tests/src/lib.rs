@@ -6,3 +6,4 @@ pub mod compat;
 pub mod history;
 pub mod proof;
 pub mod simulation;
+mod transactional;

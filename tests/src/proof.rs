@@ -26,6 +26,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+pub use once::copier::Copying;
+
 /// One proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Proof {
@@ -65,6 +67,13 @@ pub enum Proof {
     GroupKill,
     /// An idempotent producer on a bad network, with the broker killed: each record once, in order
     Idempotence,
+    /// Records are copied in transactions while copiers and broker are killed: each once, in order
+    ExactlyOnce,
+    /// A whole broker in simulation: transactions, whatever goes wrong, are seen whole or not at all
+    Transactions,
+    /// One copier of `exactly-once`, which is to be killed
+    #[command(hide = true)]
+    Copier(Copying),
     /// Every proof, one after the other
     All,
 }
@@ -160,6 +169,9 @@ impl Proof {
             Self::GroupChaos => "group-chaos",
             Self::GroupKill => "group-kill",
             Self::Idempotence => "idempotence",
+            Self::ExactlyOnce => "exactly-once",
+            Self::Transactions => "transactions",
+            Self::Copier(_) => "copier",
             Self::All => "all",
         }
     }
@@ -188,6 +200,9 @@ impl Proof {
             Self::GroupChaos => groups::chaos::run(options),
             Self::GroupKill => groups::kill::run(options),
             Self::Idempotence => once::idempotence::run(options),
+            Self::ExactlyOnce => once::exactly::run(options),
+            Self::Transactions => simulated::transactions(options),
+            Self::Copier(copying) => return once::copier::run(&copying),
             Self::All => return all(options),
         };
         say(&format!("{}: {}", self.name(), proven?));

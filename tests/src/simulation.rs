@@ -20,12 +20,14 @@ mod records;
 mod rot;
 mod setting;
 mod trace;
+mod transactions;
 mod wire;
 mod world;
 
 pub use commits::{CommitReport, commits};
 pub use driver::run;
 pub use faults::Planted;
+pub use transactions::{Lie, TransactionPlan, TransactionReport, transactions};
 
 /// What a run is to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,6 +40,16 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "waiting",
+        "tests/src/simulation/transactions.rs",
+        "time is virtual there: to sleep is to wait for the event that its end is",
+    ),
+    (
+        "waiting",
+        "tests/src/simulation/transactions/link.rs",
+        "time is virtual there: to sleep is to wait for the event that its end is",
+    ),
+    (
+        "waiting",
         "tests/src/simulation/world.rs",
         "time is virtual there: to sleep is to wait for the event that its end is",
     ),

@@ -90,6 +90,8 @@ struct World {
     capacity: Option<u64>,
     /// Of the syncs every so many does nothing and reports success.
     lying: Option<u64>,
+    /// Syncs of files in this folder and below do nothing and report success.
+    lying_folder: Option<PathBuf>,
     syncs: u64,
     is_cold: bool,
 }
@@ -114,6 +116,7 @@ impl SimDisk {
             bites: Bites::default(),
             capacity: None,
             lying: None,
+            lying_folder: None,
             syncs: 0,
             is_cold: false,
         };
@@ -263,6 +266,11 @@ impl SimDisk {
         self.world.lock().lying = Some(nth.get());
     }
 
+    /// Syncs of files in this folder and below do nothing and report success; its names are made durable.
+    pub fn make_syncs_lie_in(&self, folder: &Path) {
+        self.world.lock().lying_folder = Some(folder.to_owned());
+    }
+
     /// From now on nothing is in memory: reads that must not wait fail.
     pub fn chill(&self) {
         self.world.lock().is_cold = true;
@@ -388,6 +396,14 @@ impl World {
     fn lies(&mut self) -> bool {
         self.syncs += 1;
         self.lying.is_some_and(|nth| self.syncs.is_multiple_of(nth))
+    }
+
+    /// Whether this is a file of which no sync does anything.
+    fn lies_about(&self, inode: usize) -> bool {
+        self.lying_folder.as_ref().is_some_and(|folder| {
+            let mut nodes = self.names.nodes();
+            nodes.any(|(path, node)| node == Node::File(inode) && path.starts_with(folder))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use millstream_protocol::records::{self, BatchView, Compression, Record};
+use millstream_protocol::records::{self, BatchView, Compression, EndMarker, Record};
 
 /// Small beside the fuzzer's memory limit, large beside its inputs.
 const LIMIT: usize = 8 << 20;
@@ -13,6 +13,12 @@ fuzz_target!(|input: &[u8]| {
         let Ok(batch) = batch else { return };
         let view = BatchView::parse(&batch).expect("a batch that was cut out is whole");
         let _ = view.crc_is_valid();
+        if let Some(marker) = EndMarker::from_batch(&view) {
+            assert!(view.is_control(), "data is taken for the end of a transaction");
+            let again = marker.to_batch(view.producer_id(), view.producer_epoch(), 0);
+            let again = BatchView::parse(&again).expect("just built");
+            assert_eq!(EndMarker::from_batch(&again), Some(marker), "a marker says something else");
+        }
         let valid = records::validate(&view, LIMIT).is_ok();
         let read = read(&batch);
         assert!(read.is_some() || !valid, "the broker takes what the consumer cannot read");

@@ -7,6 +7,7 @@ pub(super) mod tracer;
 
 pub(super) mod group;
 pub(super) mod scribe;
+pub(super) mod way;
 pub(super) mod wire;
 
 pub(super) mod payload;

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Options, Proven};
-use crate::simulation::{Plan, Planted, Report, run};
+use crate::simulation::{
+    Lie, Plan, Planted, Report, TransactionPlan, TransactionReport, run, transactions as run_transactions,
+};
 
 /// Power cuts that the short form takes part in.
 const POWER_CUTS: u64 = 10_000;
@@ -126,5 +128,63 @@ pub(super) fn simulate(options: &Options) -> Proven {
         report.bites,
         report.acked,
         first + seeds
+    ))
+}
+
+/// Transactions, whatever goes wrong; one sync in five left out is found.
+pub(super) fn transactions(options: &Options) -> Proven {
+    let began = Instant::now();
+    // The short form repeats; the long one looks for what nobody has seen.
+    let first = if options.long { options.seed() >> 1 } else { options.seed.unwrap_or(0) };
+    let time = options.either(Duration::from_secs(15), Duration::from_hours(1));
+    let next = AtomicU64::new(first);
+    let total = parking_lot::Mutex::new((TransactionReport::default(), None::<Failure>));
+    let work = || {
+        while began.elapsed() < time && total.lock().1.is_none() {
+            let outcome = run_transactions(TransactionPlan::short(next.fetch_add(1, Relaxed)));
+            let mut total = total.lock();
+            match outcome {
+                Ok(report) => total.0 = total.0.plus(report),
+                Err(failure) => total.1 = Some(Failure::Broken(failure.to_string())),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let report = match total.into_inner() {
+        (_, Some(failure)) => return Err(failure),
+        (report, None) => report,
+    };
+    let seeds = next.load(Relaxed) - first;
+    if report.bites == 0 || report.fenced == 0 || report.held_back == 0 {
+        return Err(Failure::Invalid(format!("nothing went wrong: {report:?}")));
+    }
+    let mut runs = Vec::new();
+    for lie in [Lie::OneSyncInFive, Lie::Decisions] {
+        let plan = |seed| TransactionPlan { planted: Some(lie), ..TransactionPlan::short(seed) };
+        let found = (0..100).position(|seed| run_transactions(plan(seed)).is_err());
+        let missed = || Failure::Broken(format!("{lie:?} was planted and not found in 100 runs"));
+        runs.push(found.ok_or_else(missed)? + 1);
+    }
+    Ok(format!(
+        "{seeds} runs of a whole broker: {} transactions committed, {} aborted, {} undecided, {} records copied once in order; {} kills \
+         and power cuts, {} faults that bit, {} answers lost, {} requests doubled, {} ends that came late, {} attempts of zombies \
+         fenced; one sync in five left out: found by run {}; decisions that are not durable: by run {} (seeds {first} to {})",
+        report.committed,
+        report.aborted,
+        report.undecided,
+        report.copied,
+        report.ends,
+        report.bites,
+        report.lost_answers,
+        report.doubled,
+        report.held_back,
+        report.fenced,
+        runs[0],
+        runs[1],
+        first + seeds,
     ))
 }

@@ -105,7 +105,7 @@ impl DiskFile for SimFile {
             let changed = world.change();
             world.is_on()?;
             let fails = counts_down(&mut world.faults.sync, &mut world.bites);
-            let lies = world.lies();
+            let lies = world.lies() || world.lies_about(self.inode);
             let inode = &mut world.inodes[self.inode];
             if fails || changed.is_err() {
                 inode.fail_sync();

@@ -130,3 +130,17 @@ fn a_sync_that_lies_is_found_out_by_a_power_cut() {
     disk.power_cut(PowerCut::LosesUnsynced);
     assert_eq!(content(&disk, "/a"), None, "the second sync was the lie");
 }
+
+#[test]
+fn syncs_may_lie_in_one_folder_only() {
+    let disk = SimDisk::new();
+    disk.create_dir(Path::new("/lies")).unwrap();
+    disk.make_syncs_lie_in(Path::new("/lies"));
+    for path in ["/lies/a", "/b"] {
+        write(&disk, path, b"first", 0).sync_data().unwrap();
+        disk.sync_dir(Path::new(path).parent().unwrap()).unwrap();
+    }
+    disk.power_cut(PowerCut::LosesUnsynced);
+    assert_eq!(content(&disk, "/b").as_deref(), Some(&b"first"[..]));
+    assert_ne!(content(&disk, "/lies/a").as_deref(), Some(&b"first"[..]));
+}

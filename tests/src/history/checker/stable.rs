@@ -26,21 +26,18 @@ pub(super) fn judge(key: Key, log: &KeyLog, longest_us: Option<u64>, verdict: &m
     }
 }
 
-/// Offsets of committed readings that were not stable when somebody asked afterwards.
+/// Offsets of committed readings that were not stable when somebody asked afterwards, of a log that had not lost its end
+/// meanwhile: with it the marker may go, though not what it said.
 fn read_past(log: &KeyLog) -> Vec<i64> {
-    let mut marks: Vec<(u64, i64)> =
-        log.marks.iter().filter_map(|mark| Some((mark.began_us, mark.last_stable?))).collect();
-    marks.sort_unstable();
-    // The lowest that anybody was told from each mark on.
-    let mut lowest = i64::MAX;
-    for (_, stable) in marks.iter_mut().rev() {
-        lowest = lowest.min(*stable);
-        *stable = lowest;
-    }
+    let mut marks: Vec<(&Mark, i64)> =
+        log.marks.iter().filter_map(|mark| Some((mark, mark.last_stable?))).collect();
+    marks.sort_unstable_by_key(|(mark, _)| mark.began_us);
     let committed = log.reads.iter().filter(|read| read.isolation == Isolation::Committed);
     let is_past = |offset: i64, ended_us: u64| {
-        let next = marks.partition_point(|(began_us, _)| *began_us <= ended_us);
-        marks.get(next).is_some_and(|(_, stable)| *stable <= offset)
+        let (before, after) = marks.split_at(marks.partition_point(|(mark, _)| mark.began_us <= ended_us));
+        let epoch = before.last().map(|(mark, _)| mark.leader_epoch);
+        let next = after.first().filter(|(mark, _)| epoch.is_some_and(|epoch| mark.leader_epoch <= epoch));
+        next.is_some_and(|(_, stable)| *stable <= offset)
     };
     committed.filter(|read| is_past(read.offset, read.ended_us)).map(|read| read.offset).collect()
 }

@@ -1,7 +1,5 @@
 //! The bytes of a record, which follow from its value alone.
 
-use millstream_protocol::records::crc32c;
-
 use crate::history::{Process, Value};
 
 /// The value of a process's n-th record.
@@ -23,11 +21,6 @@ pub(in crate::proof) fn record(value: Value) -> ([u8; 4], Vec<u8>) {
         bytes.extend_from_slice(&state.to_be_bytes());
     }
     (key, bytes)
-}
-
-/// The checksum of a record's key and value.
-pub(in crate::proof) fn crc(key: &[u8], value: &[u8]) -> u32 {
-    crc32c(&[key, value].concat())
 }
 
 /// What a record says, if that can be told.

@@ -11,7 +11,7 @@ use super::broker::pause;
 use super::payload;
 use super::recorder::Recorder;
 use super::wire::{Answer, Target, Wire, batch};
-use crate::history::{Action, Key, Outcome, Process, Sent};
+use crate::history::{Action, Key, Outcome, Process, Sent, crc_of};
 
 /// How long a partition may take to be served after a start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ impl Scribe {
         let records = values.iter().zip(0..).map(|(value, n)| {
             let (name, bytes) = payload::record(*value);
             let (key, offset) = (to.partition as Key, base.map(|base| base + n));
-            Sent { key, value: *value, crc: payload::crc(&name, &bytes), offset }
+            Sent { key, value: *value, crc: crc_of(&name, &bytes), offset }
         });
         let action = Action::sent(records.collect());
         self.recorder.note(self.process, began_us, outcome, action);

@@ -19,7 +19,7 @@ use millstream_protocol::records::{BatchBuilder, Compression, NewRecord, batches
 use millstream_protocol::{Chunk, ErrorCode, KStr, Request, decode_response, encode_request};
 
 use super::payload;
-use crate::history::{Key, Polled, Value};
+use crate::history::{Key, Polled, Value, crc_of};
 
 /// Longer than any answer takes; it is cut off then.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -217,7 +217,7 @@ impl Wire {
 
 /// A record that was read, as the history notes it.
 pub(in crate::proof) fn polled(key: Key, offset: i64, name: &[u8], value: &[u8]) -> Polled {
-    Polled { key, offset, value: payload::value_of(value), crc: payload::crc(name, value) }
+    Polled { key, offset, value: payload::value_of(value), crc: crc_of(name, value) }
 }
 
 /// A batch of the records that say this.

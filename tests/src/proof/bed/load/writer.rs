@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Load, Progress};
-use crate::history::{Action, Outcome, Process, Sent};
+use crate::history::{Action, Outcome, Process, Sent, crc_of};
 use crate::proof::bed::payload;
 
 /// Sends that are under way at a time; the oldest is awaited before another begins.
@@ -61,8 +61,7 @@ pub(in crate::proof) async fn write(load: Load, kind: Writer, progress: Arc<Prog
             let record = Record::to(&load.topic).partition(key as i32).key(&name).value(&bytes);
             let delivery = producer.send(record).await.ok();
             sent += 1;
-            send.records
-                .push((Sent { key, value, crc: payload::crc(&name, &bytes), offset: None }, delivery));
+            send.records.push((Sent { key, value, crc: crc_of(&name, &bytes), offset: None }, delivery));
         }
         progress.in_flight.fetch_add(count, Ordering::Relaxed);
         pending.push_back(send);
