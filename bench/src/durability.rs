@@ -18,8 +18,8 @@ use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
 
 use crate::bars::Verdict;
 use crate::environment::Environment;
-use crate::options::DurabilityOptions;
-use crate::peer::{Millstream, Peer as _};
+use crate::options::{DurabilityOptions, DurabilityPart};
+use crate::peer::{Kideal, Millstream, Peer as _};
 use crate::report::{Report, Setting};
 use crate::sample::Summary;
 
@@ -27,6 +27,7 @@ use crate::sample::Summary;
 #[derive(Debug)]
 struct Stage {
     broker: Option<PathBuf>,
+    floor: Option<Kideal>,
     parent: PathBuf,
     /// How long one measurement takes.
     window: Duration,
@@ -42,6 +43,7 @@ pub(crate) fn run(options: &DurabilityOptions) -> Result<()> {
     };
     let stage = Stage {
         broker: options.broker.clone(),
+        floor: options.floor.clone().map(Kideal::at).transpose()?,
         parent: options.dir.clone().unwrap_or_else(std::env::temp_dir),
         window: Duration::from_secs_f64(window),
         rounds,
@@ -56,9 +58,12 @@ pub(crate) fn run(options: &DurabilityOptions) -> Result<()> {
         rounds,
         seconds: window,
     })?;
-    let mut verdicts = vec![group_commit::measure(&stage).context("group commit")?];
-    verdicts.push(low_rate::measure(&stage).context("low rate")?);
-    verdicts.push(background::measure(&stage).context("background work")?);
+    let parts = options.only.iter().map(|part| match part {
+        DurabilityPart::GroupCommit => group_commit::measure(&stage).context("group commit"),
+        DurabilityPart::LowRate => low_rate::measure(&stage).context("low rate"),
+        DurabilityPart::Background => background::measure(&stage).context("background work"),
+    });
+    let verdicts = parts.collect::<Result<Vec<_>>>()?;
     report.end(&Summary::default(), &verdicts)
 }
 

@@ -71,9 +71,15 @@ pub(crate) struct DurabilityOptions {
     /// The broker to measure [default: `millstream` beside this program].
     #[arg(long, value_name = "PATH")]
     pub(crate) broker: Option<PathBuf>,
+    /// A built `kideal`, to tell beside the low rate what it takes there [default: it is not told].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) floor: Option<PathBuf>,
     /// Folder for the brokers' data [default: the system's temporary folder].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// Parts to run.
+    #[arg(long, value_delimiter = ',', default_value = "group-commit,low-rate,background")]
+    pub(crate) only: Vec<DurabilityPart>,
     /// Under a minute: fewer and shorter rounds.
     #[arg(long, conflicts_with = "smoke")]
     pub(crate) quick: bool,
@@ -83,6 +89,17 @@ pub(crate) struct DurabilityOptions {
     /// JSON lines instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A part of `durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityPart {
+    /// Batches that one `fdatasync` serves.
+    GroupCommit,
+    /// One acknowledgement beside the device's own.
+    LowRate,
+    /// Produce beside everything that runs in the background.
+    Background,
 }
 
 /// Options of `produce-consume`.
