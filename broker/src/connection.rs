@@ -10,6 +10,7 @@ pub(crate) mod session;
 mod transport;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use millstream_protocol::ApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info, warn};
 
-use crate::dispatch::{Boxed, Outcome, Peer, dispatch};
+use crate::dispatch::{Boxed, Meanwhile, Outcome, Peer, dispatch};
 use crate::node::Node;
 
 use frame::{FrameError, FrameReader};
@@ -155,10 +156,10 @@ impl<T: Transport> Connection<T> {
                 Some(settled) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.answer(settled).await?;
                 }
-                frame = self.reader.next(&mut self.stream, &self.session), if may_read => {
+                frame = silence.seen_by(self.reader.next(&mut self.stream, &self.session)), if may_read => {
                     let Some(frame) = frame? else { return self.drain().await };
-                    silence = Silence::default();
-                    self.on_frame(frame).await?;
+                    let meanwhile = silence.end(self.in_flight.is_empty());
+                    self.on_frame(frame, meanwhile).await?;
                 }
                 () = &mut stop => return self.drain().await,
                 () = &mut check => {
@@ -181,8 +182,8 @@ impl<T: Transport> Connection<T> {
         }
         while self.in_flight.len() < IN_FLIGHT_MAX {
             let Some(frame) = self.reader.buffered(&self.session).map_err(End::Refused)? else { break };
-            *silence = Silence::default();
-            self.on_frame(frame).await?;
+            let meanwhile = silence.end(self.in_flight.is_empty());
+            self.on_frame(frame, meanwhile).await?;
         }
         self.outbox.flush(&mut self.stream, More::No).await?;
         self.node.metrics.sent(self.outbox.take_sent());
@@ -196,12 +197,12 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    async fn on_frame(&mut self, frame: Bytes) -> Result<(), End> {
+    async fn on_frame(&mut self, frame: Bytes, meanwhile: Meanwhile) -> Result<(), End> {
         let arrived = Instant::now();
         self.node.metrics.received(frame.len());
         let incoming = self.session.on_frame(frame).map_err(End::Refused)?;
         let api = incoming.api;
-        let outcome = dispatch(&self.node, &self.peer, &incoming);
+        let outcome = dispatch(&self.node, &self.peer, &incoming, meanwhile);
         drop(incoming);
         match outcome {
             Outcome::Later(work) => self
@@ -244,9 +245,30 @@ impl<T: Transport> Connection<T> {
 #[derive(Debug, Default)]
 struct Silence {
     checks: usize,
+    /// More was asked for and was not there.
+    is_seen: bool,
 }
 
 impl Silence {
+    /// Waits for a frame, and notes whether that took waiting.
+    async fn seen_by<F: Future>(&mut self, frame: F) -> F::Output {
+        let mut frame = pin!(frame);
+        std::future::poll_fn(|context| {
+            let polled = frame.as_mut().poll(context);
+            self.is_seen |= polled.is_pending();
+            polled
+        })
+        .await
+    }
+
+    /// A frame has come. A peer that was silent while it waited for nothing waits for the answer to this one.
+    fn end(&mut self, nothing_in_flight: bool) -> Meanwhile {
+        match std::mem::take(self).is_seen && nothing_in_flight {
+            true => Meanwhile::Waits,
+            false => Meanwhile::Sends,
+        }
+    }
+
     /// Decides at each check whether the connection has been silent for too long.
     fn on_check(
         &mut self,
@@ -286,6 +308,18 @@ mod tests {
             assert_eq!(matches!(end, Some(End::Idle)), check == last, "check {check}");
             assert!(waits.on_check(&reader(), false, LONG).is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_peer_waits_if_it_was_silent_while_nothing_was_in_flight() {
+        let mut silence = Silence::default();
+        silence.seen_by(std::future::ready(())).await;
+        assert_eq!(silence.end(true), Meanwhile::Sends, "it had more to say at once");
+        for (nothing_in_flight, meanwhile) in [(false, Meanwhile::Sends), (true, Meanwhile::Waits)] {
+            silence.seen_by(tokio::task::yield_now()).await;
+            assert_eq!(silence.end(nothing_in_flight), meanwhile);
+        }
+        assert_eq!(silence.end(true), Meanwhile::Sends, "the next frame was there with the last");
     }
 
     #[tokio::test]

@@ -26,12 +26,22 @@ pub(crate) struct Peer {
     pub(crate) dialled: SocketAddr,
 }
 
+/// What a peer does until it is answered, as far as can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meanwhile {
+    /// It waits, as it did before: its connection has nothing else to do.
+    Waits,
+    /// It may have sent more.
+    Sends,
+}
+
 /// Everything that a handler is given besides the decoded request.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) node: Arc<Node>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) version: i16,
+    pub(crate) meanwhile: Meanwhile,
     /// What the client calls itself, often nothing. Lives in the frame.
     pub(crate) client_id: KStr,
 }
@@ -142,7 +152,12 @@ pub(crate) static ROUTES: &[Route] = &[
 ];
 
 /// Answers one request.
-pub(crate) fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, incoming: &Incoming) -> Outcome {
+pub(crate) fn dispatch(
+    node: &Arc<Node>,
+    peer: &Arc<Peer>,
+    incoming: &Incoming,
+    meanwhile: Meanwhile,
+) -> Outcome {
     let (api, version) = (incoming.api, incoming.version);
     let Some(route) = ROUTES.iter().find(|route| route.api == api) else {
         return Outcome::Close(format!("{} is not served by this version of Millstream", api.name()));
@@ -151,7 +166,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, incoming: &Incoming) 
         return unsupported_version(route, incoming);
     }
     let client_id = incoming.header.client_id.clone().unwrap_or_default();
-    let call = Call { node: Arc::clone(node), peer: Arc::clone(peer), version, client_id };
+    let call = Call { node: Arc::clone(node), peer: Arc::clone(peer), version, meanwhile, client_id };
     (route.run)(call, incoming).unwrap_or_else(|error| {
         Outcome::Close(format!("{} version {version} cannot be read: {error}", api.name()))
     })

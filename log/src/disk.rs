@@ -77,6 +77,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Makes the content durable. After an error nothing is known about what was written before: memory shows
     /// it as if nothing had happened, and the next call may report success without having written it.
     fn sync_data(&self) -> io::Result<()>;
+    /// Has the system begin to write the last bytes before `end`, as it may at any time; waits for nothing.
+    fn start_writing(&self, end: u64);
     /// Whether the first and last byte of the range can be read without waiting for the device.
     fn is_resident(&self, position: u64, bytes: usize) -> bool;
     /// Brings the range into memory.

@@ -41,13 +41,13 @@ pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptio
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Bites, Damage, PowerCut, SimDisk};
 pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
-pub use flusher::{FlushStats, Flusher};
+pub use flusher::{FlushHere, FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
     Acks, Append, AppendError, Appended, CompactError, CompactLimits, CompactProgress, Compacted,
     CompactionFacts, DeleteRecordsError, Demand, Dirtiness, Done, Failure, FailureKind, FirstBatch,
-    FlushError, Leadership, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom, ReadSlice,
-    ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
+    FlushError, Leadership, Left, Log, NextDeletion, OpenError, QuarantinedRange, ReadError, ReadFrom,
+    ReadSlice, ReopenError, RetentionError, ScrubFrom, ScrubReport, StorageFacts, Trimmed,
 };
 pub use millstream_protocol::records::TransactionOutcome;
 pub use partition::{

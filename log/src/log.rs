@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::combiner::Combiner;
 use crate::config::{LogConfig, OpenOptions};
 use crate::disk::Disk;
-use crate::flusher::{Flush, Flusher};
+use crate::flusher::{Flush, FlushHere, Flusher};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::partition::SharedEpochs;
 use crate::recovery::{Recovered, Recovery, UnsyncedNames, recover};
@@ -62,7 +62,7 @@ pub use reading::{FirstBatch, ReadFrom, ReadSlice};
 pub use reopening::ReopenError;
 pub use retention::{NextDeletion, StorageFacts, Trimmed};
 pub use scrubbing::{QuarantinedRange, ScrubFrom, ScrubReport};
-pub use writing::{Acks, Append, Appended, Done, Leadership};
+pub use writing::{Acks, Append, Appended, Done, Leadership, Left};
 use writing::{Queued, Writer, WriterState};
 
 /// A tail of this size is worth to be remembered as durable as soon as it was read, so that a broker that is

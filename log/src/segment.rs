@@ -359,6 +359,14 @@ impl Segment {
         self.is_sealed.store(true, Relaxed);
     }
 
+    /// Has the device begin with the batches that came last: there is something to do before `sync`.
+    pub(crate) fn start_writing(&self) {
+        // Who syncs opens the file too, and tells if that fails.
+        if let Ok(file) = self.file() {
+            file.start_writing(self.extent().bytes);
+        }
+    }
+
     /// Makes the batches durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file()?.sync_data()

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millstream_log::{Acks, Append, AppendError, Appended, Leadership, Log};
+use millstream_log::{Acks, Append, AppendError, Appended, FlushHere, Leadership, Left, Log};
 use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -19,11 +19,12 @@ use millstream_protocol::messages::produce_response::{
 use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
 use millstream_protocol::records::{self, BatchView, Compression, TimestampType, Validated};
 use millstream_protocol::{ErrorCode, KStr, Uuid};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::NONE;
 use super::wire_errors::{code_for_append, code_for_batch, code_for_not_led};
-use crate::dispatch::{Answer, Call, Handler};
+use crate::dispatch::{Answer, Call, Handler, Meanwhile};
 use crate::metadata::cluster_view::{Leadership as Leader, NotLed};
 use crate::metadata::topic_name;
 use crate::metadata::topics::{Snapshot, Topic};
@@ -37,13 +38,18 @@ impl Handler for Produce {
     const VERSIONS: RangeInclusive<i16> = 3..=13;
     const ADVERTISED_MIN: i16 = 0;
 
-    fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
+    fn handle(mut call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
         let acks = match request.acks {
             0 => None,
             1 => Some(Acks::Written),
             -1 => Some(Acks::Durable),
             _ => return Answer::Now(refuse_all(&request, ErrorCode::InvalidRequiredAcks)),
         };
+        let batches = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum::<usize>();
+        if batches > 1 {
+            // The second does not wait for the first one's disk.
+            call.meanwhile = Meanwhile::Sends;
+        }
         let snapshot = call.node.topics.snapshot();
         let topics: Vec<PendingTopic> = request
             .topic_data
@@ -155,21 +161,24 @@ fn append_partition(
     }
     let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
     call.node.metrics.appended(header.record_count, batch.len());
-    Ok(submit(led.log, Append { batch, header, acks, transaction: None }))
+    Ok(submit(led.log, Append { batch, header, acks, transaction: None }, call.meanwhile))
 }
 
 /// Hands the batch to the log. Most often this connection leads and the answer is there on return.
-fn submit(log: &Arc<Log>, append: Append) -> Pending {
+fn submit(log: &Arc<Log>, append: Append, meanwhile: Meanwhile) -> Pending {
     let (done, mut outcome) = oneshot::channel();
-    let more = log.append(
+    let left = log.append(
         append,
         Box::new(move |result| {
             // Nobody listens when the connection is gone; the batch is appended all the same.
             let _ = done.send(result);
         }),
     );
-    if let Some(leadership) = more {
-        lead_elsewhere(leadership);
+    match left {
+        Some(Left::Lead(leadership)) => lead_elsewhere(leadership),
+        Some(Left::Flush(flush)) if meanwhile == Meanwhile::Waits => flush_here(flush),
+        Some(Left::Flush(for_the_pool)) => drop(for_the_pool),
+        None => {}
     }
     match outcome.try_recv() {
         Ok(result) => Pending::Settled(result.map_err(|error| refused_append(&error))),
@@ -187,6 +196,15 @@ fn lead_elsewhere(leadership: Leadership) {
             tokio::task::yield_now().await;
         }
     });
+}
+
+/// Flushes in this thread: the peer waits for nothing else. What else the thread had to do is taken over by another.
+fn flush_here(flush: FlushHere) {
+    if Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread) {
+        // Finding a thread takes as long as the device takes for a page.
+        flush.start();
+        tokio::task::block_in_place(|| flush.run());
+    }
 }
 
 fn refused_append(error: &AppendError) -> Refused {

@@ -21,7 +21,7 @@ use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
 use millstream_protocol::{Chunk, ErrorCode, KStr, Request};
 
 use crate::connection::frame::FrameMemory;
-use crate::dispatch::{Answer, Call, Handler, Peer};
+use crate::dispatch::{Answer, Call, Handler, Meanwhile, Peer};
 use crate::fetch_session::FetchSessions;
 use crate::groups::Groups;
 use crate::machine::{Control, Machine, Uuids};
@@ -114,7 +114,13 @@ impl Cluster {
         let address = "127.0.0.1:9092".parse().unwrap();
         let peer = Arc::new(Peer { address, dialled: address });
         match H::handle(
-            Call { node: Arc::clone(&self.node), peer, version, client_id: KStr::default() },
+            Call {
+                node: Arc::clone(&self.node),
+                peer,
+                version,
+                meanwhile: Meanwhile::Waits,
+                client_id: KStr::default(),
+            },
             request,
         ) {
             Answer::Now(response) => response,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use millstream_log::{AppendError, EpochRule, Log, Marker, TransactionOutcome};
+use millstream_log::{AppendError, EpochRule, Left, Log, Marker, TransactionOutcome};
 use tokio::sync::oneshot;
 
 use super::transaction::{Outcome, TopicPartition, Version};
@@ -108,18 +108,21 @@ async fn attempt(node: &Arc<Node>, finish: &Finish, partition: &TopicPartition) 
 
 async fn append(log: &Arc<Log>, marker: Marker) -> Result<(), AppendError> {
     let (done, written) = oneshot::channel();
-    let more = log.append_marker(
+    let left = log.append_marker(
         marker,
         // Nobody listens when the broker stops.
         Box::new(move |result| drop(done.send(result.map(drop)))),
     );
-    if let Some(mut leadership) = more {
-        tokio::spawn(async move {
+    match left {
+        Some(Left::Lead(mut leadership)) => drop(tokio::spawn(async move {
             while let Some(more) = leadership.lead() {
                 leadership = more;
                 tokio::task::yield_now().await;
             }
-        });
+        })),
+        // Before the wait: it is what is waited for.
+        Some(Left::Flush(for_the_pool)) => drop(for_the_pool),
+        None => {}
     }
     written.await.unwrap_or(Err(AppendError::Closed))
 }

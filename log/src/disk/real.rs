@@ -18,6 +18,9 @@ use super::{Disk, DiskFile, IfMissing, Space};
 /// How much `bring_in` reads at a time.
 const BRING_IN_BYTES: usize = 64 * 1024;
 
+/// No system has smaller pages.
+const PAGE_BYTES_MIN: u64 = 4096;
+
 /// What devices want positions, lengths and memory to be a multiple of when they are read directly.
 const DIRECT_BYTES: usize = 4096;
 
@@ -146,6 +149,16 @@ impl DiskFile for RealFile {
         self.file.sync_data()
     }
 
+    fn start_writing(&self, end: u64) {
+        // This advice begins with writing out, and then drops whole pages. In fewer bytes than a page has there is none,
+        // unless they reach the end of the file: its last page counts as whole.
+        let last = end.saturating_sub(1);
+        if let Some(bytes) = NonZeroU64::new(last.min(PAGE_BYTES_MIN - 1)) {
+            // What cannot be begun, or goes wrong later, the sync that follows tells.
+            let _ = rustix::fs::fadvise(&*self.file, last - bytes.get(), Some(bytes), Advice::DontNeed);
+        }
+    }
+
     fn is_resident(&self, position: u64, bytes: usize) -> bool {
         let probe = |position| {
             let mut byte = [0; 1];
@@ -249,6 +262,18 @@ mod tests {
             let count = file.read_device_at(&mut read, position as u64).unwrap();
             let end = content.len().min(position + bytes);
             assert_eq!(read[..count], content[position..end], "{bytes} bytes from {position}");
+        }
+    }
+
+    #[test]
+    fn what_begins_to_be_written_stays_in_memory() {
+        let (_dir, file) = file_of(&[7; 20_000]);
+        file.sync_data().unwrap();
+        for end in [0, 1, 4096, 10_000, 20_000] {
+            file.start_writing(end);
+        }
+        for position in (0..20_000).step_by(4096) {
+            assert!(file.is_resident(position, 1), "at {position}");
         }
     }
 

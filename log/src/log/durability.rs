@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::failure::{Failure, FailureKind};
 use super::writing::Settled;
-use super::{Acks, AppendError, FlushError, Log};
+use super::{Acks, AppendError, FlushError, FlushHere, Log};
 use crate::flusher::{Again, Due, Flush};
 use crate::ids::Offset;
 use crate::recovery::{Saved, UnsyncedNames};
@@ -28,6 +28,8 @@ pub(super) struct Durability {
     wanted: Offset,
     /// How many batches lie below the point, of those appended since the log was opened.
     batches: u64,
+    /// How many the last flush answered that answered anybody.
+    served: usize,
     /// The flusher has this log in its queue of those that are to become durable, or is at it.
     flush_scheduled: bool,
     /// The same for its other queue.
@@ -49,7 +51,16 @@ impl Durability {
     pub(super) fn at(point: Offset, saved: Option<Saved>) -> Self {
         let waiters = VecDeque::new();
         let (flush_scheduled, checkpoint_scheduled) = (false, false);
-        Self { point, waiters, wanted: point, batches: 0, flush_scheduled, checkpoint_scheduled, saved }
+        Self {
+            point,
+            waiters,
+            wanted: point,
+            batches: 0,
+            served: 0,
+            flush_scheduled,
+            checkpoint_scheduled,
+            saved,
+        }
     }
 
     /// Everything below it was synced.
@@ -64,6 +75,11 @@ impl Durability {
 
     fn needs_flush(&self) -> bool {
         !self.waiters.is_empty() || self.wanted > self.point
+    }
+
+    /// Whether one waits as it seems to be usual: nobody comes while it is flushed for.
+    fn is_alone(&self) -> bool {
+        self.waiters.len() == 1 && self.served <= 1
     }
 
     /// Whether a snapshot on disk holds what the batches below `offset` say of producers and epochs.
@@ -124,21 +140,22 @@ impl Log {
     }
 
     /// Answers what is as safe as it asks and lets the rest wait for the disk. All was judged in this
-    /// generation of the log.
-    pub(super) fn settle(self: &Arc<Self>, settled: Vec<Settled>, generation: u64) {
+    /// generation of the log. `Some` if the caller may flush for them.
+    pub(super) fn settle(self: &Arc<Self>, settled: Vec<Settled>, generation: u64) -> Option<FlushHere> {
         // In this order: the failure is taken back after the generation has changed.
         if self.is_failed() || self.generation.load(Acquire) != generation {
             self.refuse(settled);
             if self.is_failed() {
                 self.fail_waiters();
             }
-            return;
+            return None;
         }
         if settled.iter().all(|one| one.acks == Acks::Written) {
-            return answer(settled);
+            answer(settled);
+            return None;
         }
         let (mut ready, mut failed) = (Vec::new(), Vec::new());
-        let must_schedule = {
+        let (must_schedule, is_alone) = {
             let mut durability = self.durability.lock();
             for one in settled {
                 // Reopening changes it under this lock.
@@ -153,12 +170,18 @@ impl Log {
                     durability.waiters.insert(behind, one);
                 }
             }
-            durability.needs_flush() && !std::mem::replace(&mut durability.flush_scheduled, true)
+            let is_needed = durability.needs_flush();
+            (is_needed && !std::mem::replace(&mut durability.flush_scheduled, true), durability.is_alone())
         };
         answer(ready);
         self.refuse(failed);
-        if must_schedule {
-            self.flusher.schedule_flush(self.as_flush());
+        match (must_schedule, is_alone) {
+            (true, true) => self.flusher.offer_flush(self.as_flush()),
+            (true, false) => {
+                self.flusher.schedule_flush(self.as_flush());
+                None
+            }
+            (false, _) => None,
         }
     }
 
@@ -370,6 +393,9 @@ impl Log {
             durability.point = durability.point.max(target);
             self.flusher.note_flushed(batches - std::mem::replace(&mut durability.batches, batches));
             let ready = durability.waiters.partition_point(|waiter| waiter.until <= target);
+            if ready > 0 {
+                durability.served = ready;
+            }
             durability.waiters.drain(..ready).collect()
         };
         answer(ready);
@@ -446,6 +472,12 @@ impl Log {
 }
 
 impl Flush for Log {
+    fn start_writing(&self) {
+        if let Some(active) = self.segments.all().last() {
+            active.start_writing();
+        }
+    }
+
     fn flush_turn(&self) -> Again {
         let flushed = self.flush();
         if flushed.is_err() {

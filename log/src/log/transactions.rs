@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use millstream_protocol::records::{BatchView, EndMarker};
 
-use super::writing::{Acks, Done, Leadership, Queued, What};
+use super::writing::{Acks, Done, Left, Queued, What};
 use super::{Log, ReadError};
 use crate::disk::Patience;
 use crate::ids::{Offset, ProducerId};
@@ -42,7 +42,7 @@ impl Log {
 
     /// Queues a marker, as `append` does a batch. `done` is called when it is durable; a marker that ends what
     /// this producer's last marker has ended already is not written again, and answered when that one is durable.
-    pub fn append_marker(self: &Arc<Self>, marker: Marker, done: Done) -> Option<Leadership> {
+    pub fn append_marker(self: &Arc<Self>, marker: Marker, done: Done) -> Option<Left> {
         let Marker { producer, epoch, coordinator_epoch, outcome, .. } = marker;
         let says = EndMarker { outcome, coordinator_epoch };
         let batch = says.to_batch(producer.get(), epoch, self.clock.now_ms());

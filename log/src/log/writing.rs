@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_protocol::records::BatchHeader;
 
-use super::{AppendError, Log};
+use super::{AppendError, FlushHere, Log};
 use crate::combiner::Role;
 use crate::config::DurabilityMode;
 use crate::ids::{Offset, ProducerId};
@@ -120,17 +120,26 @@ impl Leadership {
     /// Takes one bounded turn. `Some` if there is more to do.
     #[must_use]
     pub fn lead(mut self) -> Option<Self> {
-        self.log.take().and_then(|log| log.lead())
+        self.log.take().and_then(|log| log.lead_on())
     }
 }
 
 impl Drop for Leadership {
     fn drop(&mut self) {
         while let Some(log) = self.log.take() {
-            let mut more = log.lead();
+            let mut more = log.lead_on();
             self.log = more.as_mut().and_then(|leadership| leadership.log.take());
         }
     }
+}
+
+/// What an append leaves to be done. Dropping it is safe: it is done all the same.
+#[derive(Debug)]
+pub enum Left {
+    /// Others have queued more than one turn's worth.
+    Lead(Leadership),
+    /// One batch waits for the disk, and nothing else does.
+    Flush(FlushHere),
 }
 
 /// What is left of a turn.
@@ -278,37 +287,48 @@ impl Writer {
 
 impl Log {
     /// Queues a batch; if nobody leads, appends it and whatever else is queued. `done` is called when the
-    /// batch is as safe as it asks, maybe before this returns. `Some` if the turn ended with work left:
-    /// then the caller has to see to it that somebody leads on.
-    pub fn append(self: &Arc<Self>, append: Append, done: Done) -> Option<Leadership> {
+    /// batch is as safe as it asks, maybe before this returns. `Some` if there is work left, which the caller may
+    /// hand to another thread, or do.
+    pub fn append(self: &Arc<Self>, append: Append, done: Done) -> Option<Left> {
         let Append { batch, header, acks, transaction } = append;
         assert!(header.is_transactional() == transaction.is_some(), "a batch and its append disagree");
         assert!(!header.is_control(), "markers are appended as such");
         self.enqueue(Queued { batch, header, acks, what: What::Data(transaction), done })
     }
 
-    pub(super) fn enqueue(self: &Arc<Self>, queued: Queued) -> Option<Leadership> {
+    pub(super) fn enqueue(self: &Arc<Self>, queued: Queued) -> Option<Left> {
         match self.queue.push(queued) {
             Role::Leader => self.lead(),
             Role::Follower => None,
         }
     }
 
-    fn lead(self: &Arc<Self>) -> Option<Leadership> {
+    /// Leads for those who are not here to be given the rest.
+    fn lead_on(self: &Arc<Self>) -> Option<Leadership> {
+        match self.lead()? {
+            Left::Lead(leadership) => Some(leadership),
+            Left::Flush(for_the_pool) => {
+                drop(for_the_pool);
+                None
+            }
+        }
+    }
+
+    fn lead(self: &Arc<Self>) -> Option<Left> {
         let mut budget = Budget::TURN;
         let _unless_it_panics = Lead { log: self };
         loop {
-            self.turn(&mut budget);
+            let flush = self.turn(&mut budget);
             match (self.queue.release(), budget.is_spent()) {
-                (Role::Follower, _) => return None,
-                (Role::Leader, true) => return Some(Leadership { log: Some(Arc::clone(self)) }),
+                (Role::Follower, _) => return flush.map(Left::Flush),
+                (Role::Leader, true) => return Some(Left::Lead(Leadership { log: Some(Arc::clone(self)) })),
                 (Role::Leader, false) => {}
             }
         }
     }
 
     /// Appends what is queued, as far as the budget goes, and answers what can be answered.
-    fn turn(self: &Arc<Self>, budget: &mut Budget) {
+    fn turn(self: &Arc<Self>, budget: &mut Budget) -> Option<FlushHere> {
         let now_ms = self.clock.latest_ms();
         let mut settled = Vec::new();
         let (checkpoint_is_due, generation) = {
@@ -321,11 +341,12 @@ impl Log {
             self.write(&mut writer, now_ms);
             (writer.unsaved_bytes >= self.config().checkpoint_bytes, self.generation.load(Relaxed))
         };
-        self.settle(settled, generation);
+        let flush = self.settle(settled, generation);
         if checkpoint_is_due {
             self.request_checkpoint();
         }
         self.bound_unflushed();
+        flush
     }
 
     fn judge(&self, writer: &mut Writer, queued: Queued, now_ms: i64) -> Settled {

@@ -57,6 +57,10 @@ impl DiskFile for Watched {
         self.file.sync_data()
     }
 
+    fn start_writing(&self, end: u64) {
+        self.file.start_writing(end);
+    }
+
     fn is_resident(&self, position: u64, bytes: usize) -> bool {
         self.file.is_resident(position, bytes)
     }

@@ -45,6 +45,52 @@ fn one_sync_serves_everybody_who_waits() {
     assert_eq!(rig.disk.changes() - before, 1, "one sync and nothing else");
 }
 
+/// Appends a batch and gives back what is left to do, and where the answer will be.
+fn left_by(log: &Arc<Log>) -> (Option<Left>, mpsc::Receiver<Result<Appended, AppendError>>) {
+    let (told, answer) = mpsc::channel();
+    let done = Box::new(move |result| told.send(result).unwrap());
+    (log.append(append_of(batch_at(NOW_MS, &[b"v"]).build(), Acks::Durable), done), answer)
+}
+
+#[test]
+fn who_appends_alone_may_flush_and_is_answered_from_its_own_thread() {
+    let log = threaded(&Rig::new(LogConfig::default()));
+    let (left, answer) = left_by(&log);
+    let Some(Left::Flush(flush)) = left else { panic!("{left:?}") };
+    assert!(answer.try_recv().is_err(), "answered before the sync");
+    flush.start();
+    assert!(answer.try_recv().is_err(), "answered before the sync");
+    flush.run();
+    answer.try_recv().unwrap().unwrap();
+    assert_eq!(log.durable_point(), log.offsets().log_end);
+}
+
+#[test]
+fn a_flush_that_was_offered_and_is_not_wanted_is_done_all_the_same() {
+    let log = threaded(&Rig::new(LogConfig::default()));
+    let (left, answer) = left_by(&log);
+    assert!(matches!(left, Some(Left::Flush(_))), "{left:?}");
+    drop(left);
+    answer.recv().unwrap().unwrap();
+}
+
+#[test]
+fn who_comes_while_another_flushes_is_flushed_for_by_the_pool_and_nobody_is_offered_to() {
+    let log = threaded(&Rig::new(LogConfig::default()));
+    let (first, first_answer) = left_by(&log);
+    let Some(Left::Flush(flush)) = first else { panic!("{first:?}") };
+    let busy = log.flushing.lock();
+    let flushing = thread::spawn(move || flush.run());
+    let (second, second_answer) = left_by(&log);
+    let (third, third_answer) = left_by(&log);
+    assert!(second.is_none() && third.is_none(), "{second:?} {third:?}");
+    drop(busy);
+    flushing.join().unwrap();
+    for answer in [first_answer, second_answer, third_answer] {
+        answer.recv().unwrap().unwrap();
+    }
+}
+
 #[test]
 fn an_append_does_not_wait_for_a_snapshot() {
     let log = threaded(&Rig::new(LogConfig::default()));

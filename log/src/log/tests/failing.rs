@@ -377,7 +377,7 @@ fn what_was_judged_before_a_reopening_is_not_acknowledged_after_it() {
         // A batch that the reopening has cut; another one may have its offset by now.
         let result = Ok(Appended { base_offset: Offset::new(0), timestamp: -1, log_start: Offset::new(0) });
         let done = Box::new(move |result| drop(answer.lock().replace(result)));
-        log.settle(vec![writing::Settled { until: Offset::new(1), acks, result, done }], judged_in);
+        drop(log.settle(vec![writing::Settled { until: Offset::new(1), acks, result, done }], judged_in));
         let told = outcome.lock().take().expect("it is answered");
         assert!(matches!(told, Err(AppendError::StorageFailed { .. })), "{told:?}");
     }

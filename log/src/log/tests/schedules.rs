@@ -46,9 +46,11 @@ fn appender(
             });
             let value = format!("{who}/{batch}");
             let append = append_of(batch_at(NOW_MS, &[value.as_bytes()]).build(), acks);
-            // The lead is handed on to a thread of its own, as the broker does.
-            if let Some(leadership) = log.append(append, done) {
-                thread::spawn(move || drop(leadership)).join().unwrap();
+            match log.append(append, done) {
+                // The lead is handed on to a thread of its own, as the broker does.
+                Some(Left::Lead(leadership)) => thread::spawn(move || drop(leadership)).join().unwrap(),
+                Some(Left::Flush(flush)) if batch % 2 == 0 => flush.run(),
+                Some(Left::Flush(_)) | None => {}
             }
         }
     })
