@@ -1,7 +1,9 @@
 //! What Prometheus sees. Handles are resolved once; the request path only increments them.
 
 mod groups;
+mod page;
 mod storage;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use crate::storage::directory::Directory;
 
 pub(crate) use groups::render_groups;
 use storage::StorageMetrics;
+pub(crate) use transactions::render_transactions;
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 16] = [

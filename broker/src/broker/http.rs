@@ -10,7 +10,7 @@ use axum::routing::get;
 
 use crate::groups::seen;
 use crate::metadata::topics::RecoverySummary;
-use crate::metrics::render_groups;
+use crate::metrics::{render_groups, render_transactions};
 use crate::node::Node;
 
 /// Serves until `node` stops.
@@ -40,9 +40,13 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     let groups = seen::survey(&node).await.unwrap_or_default();
     let rebalances = node.groups.seen().rebalances();
     // Some of it is read off the disk, which may hang; what is asked here beside it must not.
+    let transactions = &node.transactions;
+    let transactions =
+        render_transactions(&transactions.standing(&node), transactions.counts(), node.clock.now_ms());
     let control = node.control.clone();
-    let rendering = control
-        .spawn_blocking(move || node.metrics.render(&node.topics) + &render_groups(&groups, &rebalances));
+    let rendering = control.spawn_blocking(move || {
+        node.metrics.render(&node.topics) + &render_groups(&groups, &rebalances) + &transactions
+    });
     let text = rendering.await.expect("rendering does not panic");
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

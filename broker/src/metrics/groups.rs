@@ -2,8 +2,8 @@
 //! handles to keep. Series are capped; how many are left out is a series itself.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 
+use super::page::Page;
 use super::storage::escaped;
 use crate::groups::seen::{GroupSeen, PartitionSeen, RebalanceCounts};
 
@@ -119,25 +119,6 @@ fn render_partitions(page: &mut Page, groups: &[GroupSeen]) -> usize {
         page.line("group_last_commit_age_seconds", format_args!("{labels}"), age);
     }
     all().count().saturating_sub(PARTITIONS_MAX)
-}
-
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn about(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail, here and below.
-        _ = writeln!(self.text, "# HELP millstream_{name} {help}\n# TYPE millstream_{name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, labels: fmt::Arguments<'_>, value: impl fmt::Display) {
-        _ = match labels.as_str() {
-            Some("") => writeln!(self.text, "millstream_{name} {value}"),
-            _ => writeln!(self.text, "millstream_{name}{{{labels}}} {value}"),
-        };
-    }
 }
 
 #[cfg(test)]

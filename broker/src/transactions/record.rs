@@ -54,7 +54,7 @@ impl TransactionRecord {
         let key = TransactionLogKey { transactional_id: self.id.clone() };
         let value = self.value.as_ref().map(|stored| (stored, written(stored)));
         let version = value.as_ref().map_or(PLAIN, |(stored, _)| match self.form {
-            Form::Plain if stored.next.is_none() && stored.version == Version::One => PLAIN,
+            Form::Plain if is_plain(stored) => PLAIN,
             Form::Plain | Form::Tagged => TAGGED,
         });
         encoded(TRANSACTION, &key, version, value.as_ref().map(|(_, value)| value))
@@ -71,6 +71,11 @@ impl TransactionRecord {
         let value = value.map(|value| read(&value)).transpose()?;
         Ok(Some(Self { id: transactional_id, value, form: Form::Tagged }))
     }
+}
+
+/// Whether version 0 can say all of it.
+fn is_plain(stored: &Stored) -> bool {
+    stored.previous.is_none() && stored.next.is_none() && stored.version == Version::One
 }
 
 fn written(stored: &Stored) -> TransactionLogValue {

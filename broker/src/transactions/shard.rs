@@ -165,3 +165,6 @@ fn hand_out(id: &KStr, transaction: &mut Transaction, turn: &mut Turn<'_>) {
         partitions: transaction.stored.partitions.to_vec(),
     });
 }
+
+#[cfg(test)]
+mod tests;

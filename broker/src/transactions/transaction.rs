@@ -146,6 +146,12 @@ impl Stored {
         }
     }
 
+    fn pass_to(&mut self, identity: Identity) {
+        let before = self.identity.producer;
+        self.previous = (before != identity.producer).then_some(before);
+        self.identity = identity;
+    }
+
     /// The epoch that the client had before this one, as far as it can be told from what is stored.
     fn last_epoch(&self) -> Option<i16> {
         match (self.version, self.status) {
@@ -211,8 +217,7 @@ impl Transaction {
     pub(super) fn begin_empty(&mut self, identity: Identity, last_epoch: Option<i16>, now_ms: i64) {
         let stored = &mut self.stored;
         assert!(stored.status.is_idle(), "an open transaction is ended before somebody else has its id");
-        stored.previous = Some(stored.identity.producer);
-        stored.identity = identity;
+        stored.pass_to(identity);
         stored.next = None;
         stored.status = Status::Empty;
         stored.partitions = Partitions::default();
@@ -232,7 +237,7 @@ impl Transaction {
             }
         }
         stored.status = Status::Ongoing;
-        stored.previous = Some(stored.identity.producer);
+        stored.previous = None;
         stored.next = None;
         partitions.iter().for_each(|one| stored.partitions.insert(&one.topic, one.partition));
         stored.updated_ms = now_ms;
@@ -251,7 +256,7 @@ impl Transaction {
             Status::Prepared(before) => unreachable!("it is decided already: {before:?}"),
         }
         stored.status = Status::Prepared(outcome);
-        stored.previous = Some(stored.identity.producer);
+        stored.previous = None;
         stored.updated_ms = now_ms;
         stored.version = version;
         stored.next = None;
@@ -272,8 +277,7 @@ impl Transaction {
         let Status::Prepared(outcome) = stored.status else {
             unreachable!("only what is decided completes: {:?}", stored.status)
         };
-        stored.previous = Some(stored.identity.producer);
-        stored.identity = stored.coming();
+        stored.pass_to(stored.coming());
         stored.status = Status::Complete(outcome);
         stored.next = None;
         stored.partitions = Partitions::default();
