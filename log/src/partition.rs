@@ -231,6 +231,9 @@ impl Partition {
         (offset, now_ms): (Offset, i64),
     ) -> Option<Aborted> {
         self.log_end = offset.advance(i64::from(header.last_offset_delta) + 1);
+        if header.producer_id < 0 {
+            return None;
+        }
         let first = self.producers.note_marker(header, marker.coordinator_epoch, (offset, now_ms))?;
         self.unstable.end(first, offset);
         let producer = ProducerId::new(header.producer_id);

@@ -333,7 +333,6 @@ fn partition_data(mut partition: Partition, isolation: Isolation) -> PartitionDa
     let aborted = aborted.iter().map(|one| AbortedTransaction {
         producer_id: one.producer.get(),
         first_offset: one.first_offset.get(),
-        ..Default::default()
     });
     let aborted = (isolation == Isolation::ReadCommitted).then(|| aborted.collect());
     PartitionData {

@@ -8,6 +8,7 @@ use crate::clock::Pace;
 use crate::disk::Patience;
 use crate::segment::Wanted;
 use crate::segment_list::Based;
+use millstream_protocol::records::EndMarker;
 
 mod crashes;
 mod damage;
@@ -220,6 +221,79 @@ fn records_without_a_key_go_and_control_batches_stay() {
     let left: Vec<_> = batches(&log).iter().map(|batch| BatchView::parse(batch).unwrap().header()).collect();
     let left: Vec<_> = left.iter().map(|header| (header.base_offset, header.is_control())).collect();
     assert_eq!(left, [(1, true), (2, false)]);
+}
+
+/// What is left: the offset of each batch, how many records it has, and whether it is a marker.
+fn shape(log: &Log) -> Vec<(i64, i32, bool)> {
+    let headers = batches(log).into_iter().map(|batch| BatchView::parse(&batch).unwrap().header());
+    headers.map(|header| (header.base_offset, header.record_count, header.is_control())).collect()
+}
+
+#[test]
+fn what_was_aborted_goes_and_its_marker_once_its_horizon_has_passed() {
+    let mut rig = Rig::small();
+    rig.config.delete_retention = Duration::from_secs(10);
+    rig.config.producer_expiration = Duration::from_secs(5);
+    let log = rig.open();
+    let put_in = |producer: i64, key: &str, value: &str| {
+        let mut batch = keyed(&[(key, Some(value))]);
+        batch.producer(producer, 0, -1);
+        drop(submit(&log, in_transaction(&log, batch, Acks::Durable)));
+    };
+    put(&log, keyed(&[("a", Some("before"))]));
+    put_in(1, "a", "aborted");
+    put_in(2, "b", "committed");
+    ended(&log, abort_of(1, 0)).unwrap();
+    ended(&log, commit_of(2, 0)).unwrap();
+    put_in(3, "a", "open");
+    put(&log, keyed(&[("b", Some("behind an open one"))]));
+    let all = shape(&log);
+    assert_eq!(compact(&log).cleaned_to.get(), 0, "the segment has what is not stable");
+    assert_eq!(shape(&log), all);
+    ended(&log, commit_of(3, 0)).unwrap();
+    rig.clock.advance(Duration::from_secs(6));
+    put(&log, keyed(&[("c", Some("1"))]));
+    compact(&log);
+    let (marker, data) = (true, false);
+    let left = [(3, 1, marker), (4, 1, marker), (5, 1, data), (6, 1, data), (7, 1, marker), (8, 1, data)];
+    assert_eq!(shape(&log), left, "markers outlive the batches that the same run removed");
+    let horizons = |log: &Log| -> Vec<bool> {
+        let headers = batches(log).into_iter().map(|batch| BatchView::parse(&batch).unwrap().header());
+        headers.map(|header| header.delete_horizon_ms().is_some()).collect()
+    };
+    compact(&log);
+    assert_eq!(shape(&log), left);
+    assert_eq!(horizons(&log), [true, true, false, false, false, false], "their time begins");
+    let says = BatchView::parse(&batches(&log)[0]).map(|view| EndMarker::from_batch(&view)).unwrap();
+    assert_eq!(says.map(|says| says.outcome), Some(TransactionOutcome::Abort), "it says the same");
+    rig.clock.advance(Duration::from_secs(10));
+    compact(&log);
+    assert_eq!(shape(&log), left[2..], "the marker of what is still there stays");
+    assert!(log.segments.all().iter().all(|segment| segment.aborted().is_empty()));
+}
+
+#[test]
+fn the_last_batch_of_a_living_producer_stays_though_empty_and_its_marker_with_it() {
+    let mut rig = Rig::small();
+    rig.config.delete_retention = Duration::ZERO;
+    let log = rig.open();
+    let mut batch = keyed(&[("a", Some("aborted"))]);
+    batch.producer(1, 0, 0);
+    drop(submit(&log, in_transaction(&log, batch, Acks::Durable)));
+    ended(&log, abort_of(1, 0)).unwrap();
+    put(&log, keyed(&[("a", Some("1"))]));
+    for _ in 0..3 {
+        compact(&log);
+        assert_eq!(shape(&log), [(0, 0, false), (1, 1, true), (2, 1, false)]);
+        rig.clock.advance(Duration::from_secs(1));
+    }
+    drop(log);
+    for name in rig.names().iter().filter(|name| name.ends_with(".snapshot") || name.ends_with(".txnindex")) {
+        rig.disk.remove_file(&Rig::file(name)).unwrap();
+    }
+    let log = rig.open();
+    assert_eq!(log.offsets().last_stable.get(), 3, "the batch that was emptied opens nothing for good");
+    assert_eq!(log.active_producers()[0].last_sequence, 0);
 }
 
 #[test]

@@ -120,43 +120,52 @@ impl Model {
         assert_eq!(newest(found), newest(self.committed(self.start)), "the newest of each key");
     }
 
-    fn append(&mut self, log: &Arc<Log>, dice: &mut Dice) {
+    /// What fails may have been written all the same.
+    fn append(&mut self, log: &Arc<Log>, dice: &mut Dice) -> Result<(), AppendError> {
         let value = format!("k{}={}", dice.below(7), self.entries.len());
-        let end = self.entries.len() as i64;
-        if dice.below(4) == 0 {
-            let outcome = submit(log, append_of(keyed(&value).build(), Acks::Written));
-            assert_eq!(outcome.lock().take().unwrap().unwrap().base_offset.get(), end);
-            self.entries.push(Entry::Plain { value });
-            return;
-        }
-        let producer = dice.below(PRODUCERS) as i64;
-        // Some have sequences, and some write as the broker itself does.
-        let sequence = if producer % 2 == 0 { -1 } else { self.batches_of(producer) };
-        let mut batch = keyed(&value);
-        batch.producer(producer, 0, sequence);
-        let acks = if dice.below(3) == 0 { Acks::Durable } else { Acks::Written };
-        let outcome = submit(log, in_transaction(log, batch, acks));
-        assert_eq!(outcome.lock().take().unwrap().unwrap().base_offset.get(), end);
-        self.entries.push(Entry::Data { producer, value });
+        let (append, entry) = if dice.below(4) == 0 {
+            (append_of(keyed(&value).build(), Acks::Written), Entry::Plain { value })
+        } else {
+            let producer = dice.below(PRODUCERS) as i64;
+            // Some have sequences, and some write as the broker itself does.
+            let sequence = if producer % 2 == 0 { -1 } else { self.batches_of(producer) };
+            let mut batch = keyed(&value);
+            batch.producer(producer, 0, sequence);
+            let acks = if dice.below(3) == 0 { Acks::Durable } else { Acks::Written };
+            (in_transaction(log, batch, acks), Entry::Data { producer, value })
+        };
+        let (acks, end) = (append.acks, self.entries.len() as i64);
+        let outcome = submit(log, append).lock().take().unwrap();
+        self.entries.push(entry);
+        assert_eq!(outcome?.base_offset.get(), end);
         if acks == Acks::Durable {
             self.durable = self.entries.len();
         }
+        Ok(())
     }
 
-    fn end(&mut self, log: &Arc<Log>, dice: &mut Dice) {
+    fn end(&mut self, log: &Arc<Log>, dice: &mut Dice) -> Result<(), AppendError> {
         let producer = dice.below(PRODUCERS) as i64;
         let outcome = if dice.below(2) == 0 { TransactionOutcome::Commit } else { TransactionOutcome::Abort };
-        let end = self.entries.len() as i64;
-        let at = ended(log, marker_of(producer, 0, outcome)).unwrap().base_offset.get();
+        self.end_of(log, producer, outcome)
+    }
+
+    fn end_of(
+        &mut self,
+        log: &Arc<Log>,
+        producer: i64,
+        outcome: TransactionOutcome,
+    ) -> Result<(), AppendError> {
+        let (end, was_open) = (self.entries.len() as i64, self.open().contains_key(&producer));
+        let ended = ended(log, marker_of(producer, 0, outcome));
+        let at = ended.as_ref().map_or(end, |ended| ended.base_offset.get());
         if at == end {
             self.entries.push(Entry::Marker { producer, outcome });
         } else {
-            assert!(
-                !self.open().contains_key(&producer),
-                "the marker of an open transaction was not written"
-            );
+            assert!(!was_open, "the marker of an open transaction was not written");
         }
-        self.durable = self.durable.max(usize::try_from(at).unwrap() + 1);
+        self.durable = self.durable.max(usize::try_from(ended?.base_offset.get()).unwrap() + 1);
+        Ok(())
     }
 
     fn accept_loss(&mut self, log: &Log) {
@@ -206,8 +215,8 @@ fn run(seed: u64, is_compacted: bool) {
     let mut model = Model { is_compacted, ..Model::default() };
     for _ in 0..150 {
         match dice.below(20) {
-            0..=8 => model.append(&log, &mut dice),
-            9..=11 => model.end(&log, &mut dice),
+            0..=8 => model.append(&log, &mut dice).unwrap(),
+            9..=11 => model.end(&log, &mut dice).unwrap(),
             12 => {
                 log.checkpoint().unwrap();
                 model.durable = model.entries.len();
@@ -273,4 +282,81 @@ fn a_reader_of_committed_records_sees_what_counts_whatever_happened() {
 #[test]
 fn compaction_takes_nothing_that_counts_and_nothing_comes_back() {
     for_seeds(0..150, true);
+}
+
+/// A short life, of which something may fail at any time.
+fn live(log: &Arc<Log>, model: &mut Model, dice: &mut Dice) -> bool {
+    for _ in 0..60 {
+        let went_well = match dice.below(12) {
+            0..=6 => model.append(log, dice).is_ok(),
+            7..=9 => model.end(log, dice).is_ok(),
+            10 if model.is_compacted => {
+                let limits = CompactLimits { demand: Demand::Now, dedupe_buffer_bytes: 1 << 20 };
+                let pace = Pace::unlimited();
+                let done = log.compact(limits, &pace, &mut |_| ControlFlow::Continue(())).is_ok();
+                model.durable = if done { model.entries.len() } else { model.durable };
+                done
+            }
+            _ => {
+                let done = log.checkpoint().is_ok();
+                model.durable = if done { model.entries.len() } else { model.durable };
+                done
+            }
+        };
+        if !went_well {
+            return false;
+        }
+    }
+    true
+}
+
+fn small(seed: u64, is_compacted: bool) -> (Rig, Model, Dice) {
+    let mut rig = Rig::small();
+    rig.config.segment_bytes = 500;
+    rig.config.delete_retention = Duration::from_millis(0);
+    (rig, Model { is_compacted, ..Model::default() }, Dice::new(seed))
+}
+
+/// The power fails at change `at`; then the coordinator writes the markers anew that are missing.
+fn crash(seed: u64, is_compacted: bool, (at, cut): (u64, PowerCut)) {
+    let (mut rig, mut model, mut dice) = small(seed, is_compacted);
+    rig.disk.fail_power_at(at);
+    if let Ok((log, _)) = rig.try_open(CleanStart::Yes) {
+        live(&log, &mut model, &mut dice);
+    }
+    rig.disk.power_cut(cut);
+    for _ in 0..2 {
+        rig.epoch += 1;
+        let log = rig.open();
+        model.accept_loss(&log);
+        model.check(&log, &mut dice);
+    }
+    let log = rig.open();
+    for (producer, _) in model.open() {
+        model.end_of(&log, producer, TransactionOutcome::Commit).unwrap();
+    }
+    model.check(&log, &mut dice);
+    assert_eq!(log.offsets().last_stable, log.offsets().log_end, "nothing hangs");
+    drop(log);
+    rig.disk.power_cut(PowerCut::LosesUnsynced);
+    model.check(&rig.open(), &mut dice);
+}
+
+#[test]
+fn no_power_cut_makes_a_transaction_hang_or_half_of_it_count() {
+    for (seed, is_compacted) in [(1, false), (2, true), (3, true)] {
+        let (rig, mut model, mut dice) = small(seed, is_compacted);
+        assert!(live(&rig.open(), &mut model, &mut dice), "nothing fails");
+        let changes = rig.disk.changes();
+        assert!(changes > 60, "{changes} changes are no life");
+        for at in 0..=changes {
+            for cut in [PowerCut::LosesUnsynced, PowerCut::KeepsSome { seed: seed << 32 | at }] {
+                let crashed = std::panic::catch_unwind(|| crash(seed, is_compacted, (at, cut)));
+                if let Err(panic) = crashed {
+                    eprintln!("seed {seed}, change {at} of {changes}, {cut:?}");
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
 }
