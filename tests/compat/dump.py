@@ -91,7 +91,7 @@ def check_compacted():
     with running("millstream", SETTINGS) as broker:
         fill_compacted(broker)
         logs = sorted(broker.segments())
-        indexes = sorted(index for log in logs for suffix in (".index", ".timeindex") if (index := log.with_suffix(suffix)).exists())
+        indexes = sorted(index for log in logs for suffix in (".index", ".timeindex", ".txnindex") if (index := log.with_suffix(suffix)).exists())
         said = dump([*logs, *indexes], "--deep-iteration")
         sane = dump(indexes, "--index-sanity-check")
         own = subprocess.run([millstream_binary(), "log", "verify", "--records", str(broker.data)], check=False).returncode
@@ -120,7 +120,7 @@ def main():
         _, count, _ = corpus.write(path, megabytes=2)
         expected = count * fill(broker, path)
         logs = sorted(log for log in broker.segments() if TOPIC in str(log) or broker.kind == "millstream")
-        indexes = sorted(index for log in logs for suffix in (".index", ".timeindex") if (index := log.with_suffix(suffix)).exists())
+        indexes = sorted(index for log in logs for suffix in (".index", ".timeindex", ".txnindex") if (index := log.with_suffix(suffix)).exists())
         said = dump([*logs, *indexes], "--deep-iteration")
         sane = dump(indexes, "--index-sanity-check")
         own = subprocess.run([millstream_binary(), "log", "verify", "--records", str(broker.data)], check=False).returncode

@@ -8,9 +8,9 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use millstream_broker::{SimBroker, SimOptions};
-use millstream_log::{Isolation, 
-    Acks, Append, CleanStart, Clock, Disk, FirstBatch, Flusher, IfMissing, LeaderEpoch, Log, LogConfig,
-    ManualClock, Offset, OpenOptions, ReadFrom, Recovery, SimDisk,
+use millstream_log::{
+    Acks, Append, CleanStart, Clock, Disk, FirstBatch, Flusher, IfMissing, Isolation, LeaderEpoch, Log,
+    LogConfig, ManualClock, Offset, OpenOptions, ReadFrom, Recovery, SimDisk,
 };
 use millstream_protocol::Chunk;
 use millstream_protocol::records::{self, BatchBuilder, BatchView, Compression, NewRecord};
@@ -140,7 +140,12 @@ pub fn read_all(log: &Log) -> Answers {
 
 /// The batch that holds `offset`.
 pub fn read(log: &Log, offset: i64) -> Option<Bytes> {
-    let from = ReadFrom { offset: Offset::new(offset), max_bytes: 1, first_batch: FirstBatch::Whole, isolation: Isolation::ReadUncommitted };
+    let from = ReadFrom {
+        offset: Offset::new(offset),
+        max_bytes: 1,
+        first_batch: FirstBatch::Whole,
+        isolation: Isolation::ReadUncommitted,
+    };
     match log.read(from).ok()?.records {
         Some(Chunk::Bytes(bytes)) => records::batches(bytes).next()?.ok(),
         Some(Chunk::File(_)) => unreachable!("a simulated disk has no files of the system"),
