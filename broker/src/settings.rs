@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use broker::{BrokerSettings, ReplicationPolicy};
 pub(crate) use edits::{Edit, Edits, Kept};
-pub(crate) use group_times::{GroupOverrides, GroupOwn};
+pub(crate) use group_times::{GroupOverrides, GroupOwn, Pace};
 pub(crate) use groups::GroupSettings;
 pub(crate) use layers::{Layer, Layers};
 pub use registry::REGISTRY;

@@ -39,6 +39,7 @@ mod fencing;
 mod heartbeat;
 mod member;
 mod migration;
+mod pace;
 pub(super) mod partitions;
 mod rebalancing;
 mod reconcile;
@@ -49,6 +50,7 @@ pub(crate) use self::change::Change as ConsumerChange;
 pub(crate) use self::fencing::Left;
 pub(crate) use self::heartbeat::{Heartbeat, check_request};
 pub(crate) use self::migration::MigrationPolicy;
+pub(crate) use self::pace::Crowd;
 
 /// An answer that is no, with the reason for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]

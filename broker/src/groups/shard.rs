@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::RandomState;
 use millstream_protocol::KStr;
 
+use super::consumer::Crowd;
 pub(super) use super::group::Group;
+use super::group::GroupKind;
 use super::offsets::{Committed, Offsets, Place};
 use super::record::GroupRecord;
 use super::turn::{Millis, Note, Removal, Turn};
@@ -37,6 +39,8 @@ pub(super) struct Entry {
 pub(crate) struct Shard {
     entries: HashMap<KStr, Entry, RandomState>,
     timers: BTreeSet<(Millis, KStr)>,
+    /// Members of the new protocol.
+    crowd: Crowd,
 }
 
 impl Shard {
@@ -63,6 +67,16 @@ impl Shard {
             entry.group = None;
         }
         self.forget_if_empty(id);
+    }
+
+    /// How many members of the new protocol there are, as of the last second.
+    pub(super) fn crowd(&mut self, now: Millis) -> Crowd {
+        let count = || {
+            let groups = self.entries.values().filter_map(|entry| entry.group.as_ref());
+            groups.filter(|group| group.kind() == GroupKind::Consumer).map(Group::member_count).sum()
+        };
+        self.crowd = self.crowd.refreshed(now, count);
+        self.crowd
     }
 
     fn entry(&mut self, id: &KStr) -> &mut Entry {

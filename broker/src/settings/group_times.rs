@@ -8,8 +8,9 @@ use super::{SettingError, Side, Written, group_knob, number};
 /// The times of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// How often members are to come.
+    /// How often members are to come; unless somebody set it, more often while they are few.
     pub(crate) heartbeat_interval: Duration,
+    pub(crate) heartbeat_is_set: bool,
     /// How long a member may be silent.
     pub(crate) session_timeout: Duration,
     /// The least time between two targets.
@@ -31,6 +32,8 @@ struct Time {
     name: &'static str,
     group_name: &'static str,
     of_all: i64,
+    /// Whether somebody set it for all.
+    is_set: bool,
     min: (&'static str, i64),
     max: (&'static str, i64),
 }
@@ -45,6 +48,10 @@ impl Time {
     fn of(&self, own: Option<&GroupOwn>) -> i64 {
         let set = own.and_then(|own| own.values.get(self.group_name));
         set.map_or(self.of_all, |value| (*value).min(self.max.1).max(self.min.1))
+    }
+
+    fn is_set_for(&self, own: Option<&GroupOwn>) -> bool {
+        self.is_set || own.is_some_and(|own| own.values.contains_key(self.group_name))
     }
 
     fn duration(&self, own: Option<&GroupOwn>) -> Duration {
@@ -71,6 +78,7 @@ impl GroupTimes {
             name,
             group_name,
             of_all: number(written, name),
+            is_set: written.contains_key(name),
             min: bound(min),
             max: bound(max),
         };
@@ -132,6 +140,7 @@ impl GroupTimes {
     pub(super) fn pace(&self, own: Option<&GroupOwn>) -> Pace {
         Pace {
             heartbeat_interval: self.heartbeat.duration(own),
+            heartbeat_is_set: self.heartbeat.is_set_for(own),
             session_timeout: self.session.duration(own),
             assignment_interval: self.assignment.duration(own),
         }

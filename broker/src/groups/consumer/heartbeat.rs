@@ -11,6 +11,7 @@ use millstream_protocol::{ErrorCode, KStr};
 
 use super::change::Change;
 use super::member::{AWAY, LEAVES, Member, MemberState, Standing, no_wish, regex_of};
+use super::pace::Crowd;
 use super::partitions::{Held, Partitions};
 use super::reconcile::Step;
 use super::subscription::{self, Resolved};
@@ -28,9 +29,6 @@ const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 /// What a name takes in a record besides its bytes.
 const NAME_OVERHEAD: usize = 3;
 
-/// How often members come while a group changes, if they do not come more often anyway. One that has nothing to do
-/// for five seconds would hold up everybody who waits for its partitions.
-const INTERVAL_WHILE_CHANGING: Duration = Duration::from_millis(300);
 /// For how long after a change more of them are expected.
 const CHANGING: Duration = Duration::from_secs(3);
 
@@ -125,6 +123,7 @@ impl ConsumerGroup {
         turn: &mut Turn<'_>,
         caller: &Caller,
         request: &ConsumerGroupHeartbeatRequest,
+        crowd: Crowd,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let id = &request.member_id;
         let owned = request.topic_partitions.as_ref().map(|topics| {
@@ -158,7 +157,7 @@ impl ConsumerGroup {
         Ok(ConsumerGroupHeartbeatResponse {
             member_id: Some(id.clone()),
             member_epoch: standing.epoch,
-            heartbeat_interval_ms: self.interval_ms(turn),
+            heartbeat_interval_ms: self.interval_ms(turn, crowd),
             assignment: (request.member_epoch == 0 || is_full || is_news).then(|| told(&standing.held)),
             ..Default::default()
         })
@@ -354,13 +353,9 @@ impl ConsumerGroup {
     }
 
     /// When the member should come again.
-    fn interval_ms(&self, turn: &Turn<'_>) -> i32 {
-        let usual = turn.settings.pace(&self.id).heartbeat_interval;
-        let is_changing = self.changed_at.is_some_and(|at| turn.now.steady < at.after(CHANGING));
-        let interval = match is_changing || self.rebalance.is_some() {
-            true => usual.min(INTERVAL_WHILE_CHANGING),
-            false => usual,
-        };
+    fn interval_ms(&self, turn: &Turn<'_>, crowd: Crowd) -> i32 {
+        let is_fresh = self.changed_at.is_some_and(|at| turn.now.steady < at.after(CHANGING));
+        let interval = crowd.interval(turn.settings.pace(&self.id), is_fresh || self.rebalance.is_some());
         i32::try_from(interval.as_millis()).unwrap_or(i32::MAX)
     }
 

@@ -51,8 +51,9 @@ impl Shard {
         heartbeat: &Heartbeat,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let (id, request) = (&heartbeat.request.group_id, &heartbeat.request);
+        let crowd = self.crowd(turn.now.steady);
         if let Some(Group::Consumer(group)) = self.group_mut(id) {
-            return group.beat(turn, &heartbeat.caller, request);
+            return group.beat(turn, &heartbeat.caller, request, crowd);
         }
         if request.member_epoch != 0 {
             return Err(no_consumer_group(id));
@@ -69,7 +70,7 @@ impl Shard {
             }
             Some(Group::Consumer(_)) | None => ConsumerGroup::new(id),
         };
-        match group.beat(turn, &heartbeat.caller, request) {
+        match group.beat(turn, &heartbeat.caller, request, crowd) {
             Ok(response) => {
                 if let Some(Group::Classic(classic)) = self.group_mut(id) {
                     classic.release_all(turn);

@@ -17,7 +17,7 @@ fn the_first_member_gets_everything_at_once() {
     assert_eq!(response.heartbeat_interval_ms, 300, "while it changes members come often");
     bed.pass(Duration::from_secs(4));
     let quiet = bed.heartbeat(one.short());
-    assert_eq!((quiet.heartbeat_interval_ms, quiet.assignment), (5000, None));
+    assert_eq!((quiet.heartbeat_interval_ms, quiet.assignment), (750, None));
     assert_eq!(bed.group().state(), "Stable");
     bed.check_replay("one member");
 }
