@@ -264,6 +264,7 @@ impl Broker {
         control_plane.spawn(groups::keep_time(Arc::clone(&node)));
         control_plane.spawn(groups::seen::watch(Arc::clone(&node)));
         control_plane.spawn(transactions::keep_time(Arc::clone(&node)));
+        control_plane.spawn(transactions::orphans::keep_watch(Arc::clone(&node)));
         data_plane.spawn(transactions::write_markers(Arc::clone(&node)));
         if !kafka_address.ip().is_loopback() {
             tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use millstream_log::{AppendError, Marker, ProducerId, TransactionOutcome};
 use millstream_protocol::wire::EncodeError;
 use millstream_protocol::{ErrorCode, KStr};
 use parking_lot::Mutex;
@@ -33,7 +34,7 @@ use crate::settings::BrokerSettings;
 use format::RecordError;
 use held::Held;
 use partition::Coordinator;
-pub(crate) use turn::{BatchNumber, Effects, Millis, Moment, Now, Ticket};
+pub(crate) use turn::{Author, BatchNumber, Effects, Millis, Moment, Now, Ticket};
 
 /// All that is known of what one partition of an internal topic keeps.
 ///
@@ -77,8 +78,11 @@ pub(crate) trait StateMachine: fmt::Debug + Default + Send + 'static {
     /// Reads a record; `None` for a kind that is not known here.
     fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self::Record>, RecordError>;
 
-    /// Takes over one record of the log.
-    fn replay(&mut self, record: &Self::Record);
+    /// Takes over one record of the log, which may belong to a transaction.
+    fn replay(&mut self, record: &Self::Record, author: Option<Author>);
+
+    /// The transaction of a producer has ended, here and in the log.
+    fn on_transaction_ended(&mut self, producer: ProducerId, outcome: TransactionOutcome);
 
     /// To be called once after the replay.
     fn on_loaded(&mut self, turn: &mut Self::Turn<'_>);
@@ -122,6 +126,15 @@ impl NotReady {
             Self::GroupId => ErrorCode::InvalidGroupId,
         }
     }
+}
+
+/// Why a marker was not written to a partition of an internal topic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MarkerError {
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    #[error(transparent)]
+    Log(AppendError),
 }
 
 /// What a coordinator answers, once it may.
@@ -234,6 +247,19 @@ impl<M: StateMachine> Coordinators<M> {
         let answers: Vec<_> = self.each(node).iter().map(|one| one.submit(node, event.clone())).collect();
         let answers = answers.into_iter().map(|answer| async move { received::<M, R>(answer?.await) });
         Box::pin(join_all(answers))
+    }
+
+    /// Writes a marker to a partition of the topic, after all that its machine has left, and ends the transaction there.
+    /// Ready when the marker is durable, or refused.
+    pub(crate) fn append_marker(
+        &self,
+        node: &Arc<Node>,
+        partition: i32,
+        marker: Marker,
+    ) -> Boxed<Result<(), MarkerError>> {
+        let at = usize::try_from(partition).ok().and_then(|at| self.each(node).get(at));
+        let answer = at.ok_or(NotReady::NoTopic).and_then(|one| one.append_marker(node, marker));
+        Box::pin(async move { answer?.await.unwrap_or(Err(AppendError::Closed)).map_err(MarkerError::Log) })
     }
 
     /// The partition of the topic that keeps `id`; `None` before the topic is made.

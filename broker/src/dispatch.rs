@@ -148,6 +148,8 @@ pub(crate) static ROUTES: &[Route] = &[
     route::<handlers::describe_topic_partitions::DescribeTopicPartitions>(),
     route::<handlers::admin::compact_logs::CompactLogs>(),
     route::<handlers::admin::describe_storage::DescribeStorage>(),
+    route::<handlers::transaction::txn_offset_commit::TxnOffsetCommit>(),
+    route::<handlers::transaction::write_txn_markers::WriteTxnMarkers>(),
     route::<handlers::group::describe_lag::DescribeGroupLag>(),
 ];
 

@@ -11,6 +11,7 @@ mod consumer;
 mod group;
 mod machine;
 mod offsets;
+mod pending;
 mod record;
 pub(crate) mod seen;
 mod shard;
@@ -20,10 +21,11 @@ mod turn;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use millstream_log::Marker;
 use millstream_protocol::KStr;
 
-use crate::coordinator::Coordinators;
 pub(crate) use crate::coordinator::{Asked, NotReady};
+use crate::coordinator::{Coordinators, MarkerError};
 use crate::dispatch::Boxed;
 use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::metadata::topics::Snapshot;
@@ -35,7 +37,7 @@ pub(crate) use cause::Caller;
 pub(crate) use classic::Join;
 pub(crate) use consumer::{Heartbeat as ConsumerHeartbeat, MigrationPolicy, Refusal, check_request};
 use seen::Seen;
-pub(crate) use shard::{Commit, Fetch, ListFilter, Shard};
+pub(crate) use shard::{Commit, Fetch, ListFilter, Shard, Stability};
 use topic_view::{TopicFacts, TopicView};
 use turn::Now;
 pub(crate) use turn::{Reply, Ticket, Turn};
@@ -91,15 +93,26 @@ impl Groups {
         self.coordinators.ask_all(node, event)
     }
 
-    /// Makes the topic if it is not there.
-    pub(crate) async fn prepare(&self, node: &Arc<Node>) -> Result<(), NotReady> {
-        self.coordinators.prepare(node).await
-    }
-
     /// Where the offsets of a group are kept; `None` before the topic is made.
     pub(crate) fn offsets_partition(&self, node: &Node, group: &str) -> Option<TopicPartition> {
         let partition = self.coordinators.partition_of(node, group)?;
         Some(TopicPartition { topic: KStr::from_static(CONSUMER_OFFSETS), partition })
+    }
+
+    /// Ends a transaction in a partition of `__consumer_offsets`: its offsets count from then on, or never will. Ready when
+    /// the marker is durable, or refused.
+    pub(crate) fn append_marker(
+        &self,
+        node: &Arc<Node>,
+        partition: i32,
+        marker: Marker,
+    ) -> Boxed<Result<(), MarkerError>> {
+        self.coordinators.append_marker(node, partition, marker)
+    }
+
+    /// Makes the topic if it is not there.
+    pub(crate) async fn prepare(&self, node: &Arc<Node>) -> Result<(), NotReady> {
+        self.coordinators.prepare(node).await
     }
 
     fn now(&self, node: &Node) -> Now {

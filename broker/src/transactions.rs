@@ -6,6 +6,8 @@
 
 mod machine;
 mod markers;
+pub(crate) mod marking;
+pub(crate) mod orphans;
 mod record;
 mod shard;
 mod transaction;
@@ -19,6 +21,7 @@ use millstream_protocol::KStr;
 
 use crate::coordinator::{Asked, Coordinators, Durable, NotReady};
 use crate::dispatch::Boxed;
+use crate::metadata::features::Feature;
 use crate::node::Node;
 
 use shard::Shard;
@@ -226,8 +229,8 @@ impl Transactions {
 }
 
 /// What `transaction.version` says.
-fn level(_node: &Node) -> Level {
-    Level(0)
+fn level(node: &Node) -> Level {
+    Level(node.features.level(Feature::TransactionVersion))
 }
 
 /// Does what is due, until the broker stops.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod wire {
     mod admin;
+    mod bad_transactions;
     mod bed;
     mod classic;
     mod committed;

@@ -122,6 +122,8 @@ pub mod txn_offset_commit_request;
 pub mod txn_offset_commit_response;
 pub mod update_features_request;
 pub mod update_features_response;
+pub mod write_txn_markers_request;
+pub mod write_txn_markers_response;
 pub use add_offsets_to_txn_request::AddOffsetsToTxnRequest;
 pub use add_offsets_to_txn_response::AddOffsetsToTxnResponse;
 pub use add_partitions_to_txn_request::AddPartitionsToTxnRequest;
@@ -242,6 +244,8 @@ pub use txn_offset_commit_request::TxnOffsetCommitRequest;
 pub use txn_offset_commit_response::TxnOffsetCommitResponse;
 pub use update_features_request::UpdateFeaturesRequest;
 pub use update_features_response::UpdateFeaturesResponse;
+pub use write_txn_markers_request::WriteTxnMarkersRequest;
+pub use write_txn_markers_response::WriteTxnMarkersResponse;
 
 /// Calls a macro with the name of every request, in the order of the API numbers.
 #[macro_export]
@@ -270,6 +274,7 @@ macro_rules! for_each_request {
             AddPartitionsToTxnRequest,
             AddOffsetsToTxnRequest,
             EndTxnRequest,
+            WriteTxnMarkersRequest,
             TxnOffsetCommitRequest,
             DescribeAclsRequest,
             CreateAclsRequest,

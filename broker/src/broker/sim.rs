@@ -117,6 +117,7 @@ impl SimBroker {
         node.transactions.warm_up(&node);
         drop(tokio::spawn(groups::keep_time(Arc::clone(&node))));
         drop(tokio::spawn(transactions::keep_time(Arc::clone(&node))));
+        drop(tokio::spawn(transactions::orphans::keep_watch(Arc::clone(&node))));
         drop(tokio::spawn(transactions::write_markers(Arc::clone(&node))));
         node.time.remember();
         let directories = node.topics.directories();

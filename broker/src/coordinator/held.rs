@@ -4,7 +4,7 @@
 //! back. The log calls [`Held::settle`] for each batch, from whatever thread; its lock is held for a few
 //! instructions and nothing is done under it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -27,7 +27,10 @@ pub(super) struct Held<R, D> {
 #[derive(Debug)]
 struct State<R, D> {
     appended: u64,
+    /// What lies at or below is settled.
     durable: u64,
+    /// Batches that are not settled. They settle in order, but for those that the log did not take: those are early.
+    on_their_way: BTreeSet<u64>,
     has_failed: bool,
     /// In the order of the batches.
     waiting: VecDeque<(u64, Waits<R, D>)>,
@@ -47,6 +50,7 @@ impl<R, D> Held<R, D> {
         let state = State {
             appended: 0,
             durable: 0,
+            on_their_way: BTreeSet::new(),
             has_failed: false,
             waiting: VecDeque::new(),
             watching: Vec::new(),
@@ -63,7 +67,9 @@ impl<R, D> Held<R, D> {
     pub(super) fn begin(&self) -> u64 {
         let mut state = self.state.lock();
         state.appended += 1;
-        state.appended
+        let number = state.appended;
+        state.on_their_way.insert(number);
+        number
     }
 
     /// A batch is durable, or will never be: then nobody who waits gets the answer that was meant.
@@ -77,8 +83,9 @@ impl<R, D> Held<R, D> {
             self.failed.notify_one();
             return;
         }
-        state.durable = state.durable.max(batch);
-        let durable = state.durable;
+        state.on_their_way.remove(&batch);
+        let durable = state.on_their_way.first().map_or(state.appended, |first| first - 1);
+        state.durable = durable;
         let count = state.waiting.partition_point(|(until, _)| *until <= durable);
         let ready: Vec<_> = state.waiting.drain(..count).collect();
         let told: Vec<_> = state.watching.extract_if(.., |(until, _)| *until <= durable).collect();

@@ -5,12 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use millstream_log::{FirstBatch, Isolation, Log, Offset, ReadError, ReadFrom};
-use millstream_protocol::records::{self, BatchError, BatchView};
+use millstream_log::{FirstBatch, Isolation, Log, Offset, ProducerId, ReadError, ReadFrom};
+use millstream_protocol::records::{self, BatchError, BatchView, EndMarker};
 use millstream_protocol::{Chunk, FileSlice};
 
-use super::StateMachine;
 use super::format::RecordError;
+use super::{Author, StateMachine};
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -90,11 +90,20 @@ fn behind<M: StateMachine>(damage: ReadError, from: Offset) -> Result<Offset, Re
 
 impl<M: StateMachine> Loaded<M> {
     fn replay(&mut self, batch: &Bytes, decompressed_bytes_max: usize) -> Result<(), BatchError> {
+        let view = BatchView::parse(batch)?;
+        let author = Author { producer: ProducerId::new(view.producer_id()), epoch: view.producer_epoch() };
+        if view.is_control() {
+            if let Some(marker) = EndMarker::from_batch(&view) {
+                self.machine.on_transaction_ended(author.producer, marker.outcome);
+            }
+            return Ok(());
+        }
+        let author = view.is_transactional().then_some(author);
         for record in records::records(batch, decompressed_bytes_max)? {
             let record = record?;
             self.records += 1;
             match record.key.as_ref().map(|key| M::decode(key, record.value.as_ref())) {
-                Some(Ok(Some(record))) => self.machine.replay(&record),
+                Some(Ok(Some(record))) => self.machine.replay(&record, author),
                 // Another kind.
                 Some(Ok(None)) => {}
                 Some(Err(error)) => self.on_damaged(record.offset, &error),

@@ -11,19 +11,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use millstream_log::{Acks, Append, Log};
+use millstream_log::{Acks, Append, AppendError, Appended, FirstSequence, InTransaction, Log, Marker};
 use millstream_protocol::records::{BatchBuilder, BatchView, Compression, NewRecord};
 use millstream_protocol::wire::EncodeError;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::held::{Held, Waiter, Waits};
-use super::turn::{BatchNumber, Millis, Moment, Ticket};
+use super::turn::{Author, BatchNumber, Millis, Moment, Ticket};
 use super::{Durable, NotReady, StateMachine, load};
 use crate::node::Node;
 
 /// Records go in one batch, unless they are more than this together.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// A coordinator's batches have none: what comes again is judged before it is written.
+const NO_SEQUENCE: i32 = -1;
 
 /// How soon a machine whose log failed is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -93,6 +96,16 @@ impl<M: StateMachine> Coordinator<M> {
         self.set_due(node, warm.machine.next_due());
         let (said, rests_on) = said.expect("an event is run");
         Ok((said, Durable(warm.held.wait_for(rests_on.0))))
+    }
+
+    /// Writes a marker; the receiver is told when it is durable, or why it is refused.
+    pub(super) fn append_marker(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        marker: Marker,
+    ) -> Result<oneshot::Receiver<Result<(), AppendError>>, NotReady> {
+        let mut state = self.state.lock();
+        Ok(self.serving(node, &mut state)?.append_marker(marker))
     }
 
     /// Looks at the machine, if it is there and can be believed.
@@ -236,7 +249,7 @@ impl<M: StateMachine> Warm<M> {
             Moment { now, next_batch: BatchNumber(self.held.next()), leader_epoch: self.log.leader_epoch() };
         let fx = self.machine.run(node, moment, event);
         if !fx.records.is_empty() {
-            self.append(&fx.records, now.wall_ms);
+            self.append(&fx.records, fx.author, now.wall_ms);
         }
         let waiting = &mut self.waiting;
         for (ticket, reply) in fx.safe_replies {
@@ -254,9 +267,9 @@ impl<M: StateMachine> Warm<M> {
         }
     }
 
-    fn append(&mut self, records: &[M::Record], timestamp: i64) {
-        match batches::<M>(records, timestamp) {
-            Ok(batches) => batches.into_iter().for_each(|batch| self.append_batch(batch)),
+    fn append(&mut self, records: &[M::Record], author: Option<Author>, timestamp: i64) {
+        match batches::<M>(records, author, timestamp) {
+            Ok(batches) => batches.into_iter().for_each(|batch| self.append_batch(batch, author)),
             Err(error) => {
                 tracing::error!(%error, "a record of {} cannot be written", M::TOPIC);
                 self.held.settle(0, false);
@@ -264,27 +277,62 @@ impl<M: StateMachine> Warm<M> {
         }
     }
 
-    fn append_batch(&mut self, batch: Bytes) {
+    fn append_batch(&mut self, batch: Bytes, author: Option<Author>) {
         let number = self.held.begin();
         let held = Arc::clone(&self.held);
         let header = BatchView::parse(&batch).expect("it was just built").header();
-        let append = Append { batch, header, acks: Acks::Durable, transaction: None };
+        // Nobody else writes here: what holds now holds when it is appended.
+        let transaction = author.map(|author| InTransaction {
+            guard: self.log.transaction_guard(author.producer),
+            first_sequence: FirstSequence::Any,
+        });
+        let append = Append { batch, header, acks: Acks::Durable, transaction };
         let done = Box::new(move |result: Result<_, _>| held.settle(number, result.is_ok()));
-        // Nobody else appends here: what is left to lead is our own, and goes at once.
+        // What is left to lead is our own, and goes at once.
         drop(self.log.append(append, done));
+    }
+
+    /// Whether the marker ended a transaction is seen in the log, which has judged it when this returns: one that is late
+    /// or comes again ends nothing.
+    fn append_marker(&mut self, marker: Marker) -> oneshot::Receiver<Result<(), AppendError>> {
+        let was_open = self.log.transaction_guard(marker.producer).is_open();
+        let number = self.held.begin();
+        let held = Arc::clone(&self.held);
+        let (tell, told) = oneshot::channel();
+        let done = Box::new(move |result: Result<Appended, AppendError>| {
+            let is_lost = matches!(result, Err(AppendError::StorageFailed { .. } | AppendError::Closed));
+            held.settle(number, !is_lost);
+            // Nobody listens when the broker stops.
+            let _ = tell.send(result.map(drop));
+        });
+        drop(self.log.append_marker(marker, done));
+        if was_open && !self.log.transaction_guard(marker.producer).is_open() {
+            self.machine.on_transaction_ended(marker.producer, marker.outcome);
+        }
+        told
     }
 }
 
 /// The records in as few batches as may be.
-fn batches<M: StateMachine>(records: &[M::Record], timestamp: i64) -> Result<Vec<Bytes>, EncodeError> {
+fn batches<M: StateMachine>(
+    records: &[M::Record],
+    author: Option<Author>,
+    timestamp: i64,
+) -> Result<Vec<Bytes>, EncodeError> {
+    let begin = || {
+        let mut builder = BatchBuilder::new(Compression::None);
+        if let Some(Author { producer, epoch }) = author {
+            builder.producer(producer.get(), epoch, NO_SEQUENCE).transactional();
+        }
+        builder
+    };
     let mut batches = Vec::new();
-    let mut builder = BatchBuilder::new(Compression::None);
+    let mut builder = begin();
     for record in records {
         let (key, value) = M::encode(record)?;
         let record = NewRecord { timestamp, key: Some(&key), value: value.as_deref(), headers: &[] };
         if !builder.is_empty() && builder.size_with(&record) > BATCH_BYTES {
-            let full = std::mem::replace(&mut builder, BatchBuilder::new(Compression::None));
-            batches.push(full.build());
+            batches.push(std::mem::replace(&mut builder, begin()).build());
         }
         builder.append(&record);
     }

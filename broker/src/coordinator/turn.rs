@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_log::LeaderEpoch;
+use millstream_log::{LeaderEpoch, ProducerId};
 
 use super::StateMachine;
 
@@ -50,10 +50,19 @@ pub(crate) struct Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(crate) u64);
 
+/// Whose transaction records belong to: they count once it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) producer: ProducerId,
+    pub(crate) epoch: i16,
+}
+
 /// What an event leaves. The records are appended together; replies and deeds wait until they are durable.
 #[derive(Debug)]
 pub(crate) struct Effects<M: StateMachine> {
     pub(crate) records: Vec<M::Record>,
+    /// Whose transaction all the records belong to, if they do. The log has to admit them.
+    pub(crate) author: Option<Author>,
     pub(crate) replies: Vec<(Ticket, M::Reply)>,
     /// Replies that rest on nothing which is not durable already.
     pub(crate) safe_replies: Vec<(Ticket, M::Reply)>,
@@ -65,6 +74,7 @@ impl<M: StateMachine> Default for Effects<M> {
     fn default() -> Self {
         Self {
             records: Vec::new(),
+            author: None,
             replies: Vec::new(),
             safe_replies: Vec::new(),
             deeds: Vec::new(),

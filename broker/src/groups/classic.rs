@@ -215,6 +215,24 @@ impl ClassicGroup {
         }
     }
 
+    /// Whether `by` may commit inside a transaction. Whoever does not say who it is may: clients of before KIP-447 cannot.
+    /// The state of the group does not matter, and it is no sign of life.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub(crate) fn check_transactional_commit(
+        &self,
+        turn: &mut Turn<'_>,
+        by: &Committer,
+    ) -> Result<(), ErrorCode> {
+        let is_simple = by.generation_or_epoch < 0 && self.is_empty();
+        if is_simple || !by.is_member() {
+            return Ok(());
+        }
+        self.know(&by.member_id, by.instance_id.as_deref(), turn)?;
+        self.expect_generation(by.generation_or_epoch)
+    }
+
     /// May offsets be deleted? Those of topics that its members do not read: we know which only from consumers.
     ///
     /// # Errors

@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
+use millstream_log::{ProducerId, TransactionOutcome};
 use millstream_protocol::wire::EncodeError;
 
 use super::record::GroupRecord;
 use super::shard::Shard;
 use super::turn::{Effects, Millis, Note, Now, Reply, Turn};
 use crate::coordinator::format::RecordError;
-use crate::coordinator::{Coordinators, Layout, Moment, StateMachine};
+use crate::coordinator::{Author, Coordinators, Layout, Moment, StateMachine};
 use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::node::Node;
 use crate::settings::BrokerSettings;
@@ -56,8 +57,15 @@ impl StateMachine for Shard {
         Ok(GroupRecord::decode(key, value)?)
     }
 
-    fn replay(&mut self, record: &GroupRecord) {
-        self.replay(record);
+    fn replay(&mut self, record: &GroupRecord, author: Option<Author>) {
+        match author {
+            Some(author) => self.replay_in_transaction(author, record),
+            None => self.replay(record),
+        }
+    }
+
+    fn on_transaction_ended(&mut self, producer: ProducerId, outcome: TransactionOutcome) {
+        self.on_transaction_ended(producer, outcome);
     }
 
     fn on_loaded(&mut self, turn: &mut Turn<'_>) {

@@ -17,34 +17,45 @@ pub(crate) struct Committed {
     pub(crate) committed_ms: i64,
 }
 
-/// All offsets of a group.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Offsets {
-    topics: Vec<TopicOffsets>,
+/// All offsets of a group, or what else there is of each.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Offsets<V = Committed> {
+    topics: Vec<TopicOffsets<V>>,
 }
 
 /// The offsets of a group in one topic.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TopicOffsets {
+pub(crate) struct TopicOffsets<V = Committed> {
     pub(crate) name: KStr,
     /// Nil if the record did not say.
     id: Uuid,
-    partitions: Vec<(i32, Committed)>,
+    partitions: Vec<(i32, V)>,
 }
 
-impl TopicOffsets {
-    pub(crate) fn get(&self, partition: i32) -> Option<&Committed> {
+impl<V> Default for Offsets<V> {
+    fn default() -> Self {
+        Self { topics: Vec::new() }
+    }
+}
+
+impl<V> TopicOffsets<V> {
+    pub(crate) fn get(&self, partition: i32) -> Option<&V> {
         let at = self.partitions.binary_search_by_key(&partition, |(index, _)| *index).ok()?;
         Some(&self.partitions[at].1)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, &Committed)> {
-        self.partitions.iter().map(|(index, committed)| (*index, committed))
+    /// Nil if it is not known.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, &V)> {
+        self.partitions.iter().map(|(index, held)| (*index, held))
     }
 
     /// Whether these are offsets of a topic that is there, not of one that had its name before.
     pub(crate) fn is_current(&self, topics: &TopicView) -> bool {
-        topics.named(&self.name).is_some_and(|facts| self.id.is_nil() || facts.id == self.id)
+        topics.has(&self.name, self.id)
     }
 }
 
@@ -57,21 +68,28 @@ pub(crate) struct Place<'a> {
     pub(crate) partition: i32,
 }
 
-impl Offsets {
+impl<V> Offsets<V> {
     pub(crate) fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
 
-    pub(crate) fn topics(&self) -> &[TopicOffsets] {
+    pub(crate) fn topics(&self) -> &[TopicOffsets<V>] {
         &self.topics
     }
 
-    pub(crate) fn topic(&self, name: &str) -> Option<&TopicOffsets> {
+    pub(crate) fn topic(&self, name: &str) -> Option<&TopicOffsets<V>> {
         Some(&self.topics[self.find(name).ok()?])
     }
 
+    pub(crate) fn get_mut(&mut self, topic: &str, partition: i32) -> Option<&mut V> {
+        let topic = self.find(topic).ok()?;
+        let partitions = &mut self.topics[topic].partitions;
+        let at = partitions.binary_search_by_key(&partition, |(index, _)| *index).ok()?;
+        Some(&mut partitions[at].1)
+    }
+
     /// Takes over an offset. Those of an earlier topic of the same name go.
-    pub(crate) fn set(&mut self, place: Place<'_>, committed: Committed) {
+    pub(crate) fn set(&mut self, place: Place<'_>, held: V) {
         let Place { topic, topic_id, partition } = place;
         let at = self.find(topic).unwrap_or_else(|at| {
             let name = topic.detach();
@@ -86,8 +104,8 @@ impl Offsets {
             topic.id = topic_id;
         }
         match topic.partitions.binary_search_by_key(&partition, |(index, _)| *index) {
-            Ok(at) => topic.partitions[at].1 = committed,
-            Err(at) => topic.partitions.insert(at, (partition, committed)),
+            Ok(at) => topic.partitions[at].1 = held,
+            Err(at) => topic.partitions.insert(at, (partition, held)),
         }
     }
 
@@ -106,20 +124,24 @@ impl Offsets {
     }
 
     /// Takes out the offsets for which `goes` holds.
-    pub(crate) fn take(&mut self, mut goes: impl FnMut(&str, &Committed) -> bool) -> Vec<(KStr, i32)> {
+    pub(crate) fn take(&mut self, mut goes: impl FnMut(&str, i32, &V) -> bool) -> Vec<(KStr, i32)> {
         let mut taken = Vec::new();
         for topic in &mut self.topics {
             let name = &topic.name;
-            let gone = topic.partitions.extract_if(.., |(_, committed)| goes(name, committed));
+            let gone = topic.partitions.extract_if(.., |(partition, held)| goes(name, *partition, held));
             taken.extend(gone.map(|(partition, _)| (name.clone(), partition)));
         }
         self.topics.retain(|topic| !topic.partitions.is_empty());
         taken
     }
 
-    /// Takes out the topics for which `goes` holds.
-    pub(crate) fn take_topics(&mut self, mut goes: impl FnMut(&TopicOffsets) -> bool) -> Vec<TopicOffsets> {
-        self.topics.extract_if(.., |topic| goes(topic)).collect()
+    /// Takes out the topics for which `goes` holds: their partitions.
+    pub(crate) fn take_topics(&mut self, mut goes: impl FnMut(&str, Uuid) -> bool) -> Vec<(KStr, i32)> {
+        let gone = self.topics.extract_if(.., |topic| goes(&topic.name, topic.id));
+        let places = |topic: TopicOffsets<V>| {
+            topic.partitions.into_iter().map(move |(partition, _)| (topic.name.clone(), partition))
+        };
+        gone.flat_map(places).collect()
     }
 
     fn find(&self, topic: &str) -> Result<usize, usize> {

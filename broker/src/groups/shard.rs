@@ -4,15 +4,17 @@
 //! gives the same state, but for sessions and timers, which start anew. Nothing here waits, does I/O or looks at
 //! a clock. If a record cannot be appended, the whole shard is thrown away and replayed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
-use millstream_protocol::KStr;
+use millstream_log::ProducerId;
+use millstream_protocol::{KStr, Uuid};
 
 use super::consumer::Crowd;
 pub(super) use super::group::Group;
 use super::group::GroupKind;
 use super::offsets::{Committed, Offsets, Place};
+use super::pending::Pending;
 use super::record::GroupRecord;
 use super::turn::{Millis, Note, Removal, Turn};
 
@@ -20,9 +22,10 @@ mod administered;
 mod committed;
 mod expiring;
 mod sighted;
+mod transactional;
 
 pub(crate) use administered::ListFilter;
-pub(crate) use committed::{Commit, Fetch};
+pub(crate) use committed::{Commit, Fetch, Stability};
 
 /// What a group id stands for: a group, offsets, or both.
 #[derive(Debug, Default)]
@@ -30,8 +33,27 @@ pub(super) struct Entry {
     /// None where somebody commits who uses no group ("simple" consumer), or all that is left is offsets.
     pub(super) group: Option<Group>,
     pub(super) offsets: Offsets,
+    /// Those of transactions that have not ended.
+    pending: Pending,
     /// When the group is looked at next, as it stands in `timers`.
     due: Option<Millis>,
+}
+
+impl Entry {
+    fn has_offsets(&self) -> bool {
+        !self.offsets.is_empty() || !self.pending.is_empty()
+    }
+
+    /// Takes out what there is for the topics for which `goes` holds: their partitions, each once.
+    fn take_topics(&mut self, goes: impl Fn(&str, Uuid) -> bool) -> Vec<(KStr, i32)> {
+        let mut taken = self.offsets.take_topics(&goes);
+        if !self.pending.is_empty() {
+            taken.extend(self.pending.take_topics(&goes));
+            taken.sort_unstable();
+            taken.dedup();
+        }
+        taken
+    }
 }
 
 /// One partition's groups.
@@ -41,6 +63,10 @@ pub(crate) struct Shard {
     timers: BTreeSet<(Millis, KStr)>,
     /// Members of the new protocol.
     crowd: Crowd,
+    /// Transactions that hold offsets here, with the groups that they are of.
+    open: BTreeMap<ProducerId, BTreeSet<KStr>>,
+    /// Commits are counted, to know which came later.
+    orders: u64,
 }
 
 impl Shard {
@@ -53,7 +79,7 @@ impl Shard {
     }
 
     pub(super) fn has_offsets(&self, id: &str) -> bool {
-        self.entries.get(id).is_some_and(|entry| !entry.offsets.is_empty())
+        self.entries.get(id).is_some_and(Entry::has_offsets)
     }
 
     /// Makes or replaces the group of this id.
@@ -88,7 +114,7 @@ impl Shard {
     }
 
     fn forget_if_empty(&mut self, id: &str) {
-        let is_empty = |entry: &Entry| entry.group.is_none() && entry.offsets.is_empty();
+        let is_empty = |entry: &Entry| entry.group.is_none() && !entry.has_offsets();
         if self.entries.get(id).is_some_and(is_empty)
             && let Some((id, Entry { due: Some(due), .. })) = self.entries.remove_entry(id)
         {
@@ -153,12 +179,10 @@ impl Shard {
         match record {
             GroupRecord::Offset { group, topic, partition, value: Some(value) } => {
                 let place = Place { topic, topic_id: value.topic_id, partition: *partition };
-                self.entry(group).offsets.set(place, Committed::of(value));
+                self.set_offset(group, place, Committed::of(value));
             }
             GroupRecord::Offset { group, topic, partition, value: None } => {
-                if let Some(entry) = self.entries.get_mut(group.as_str()) {
-                    entry.offsets.remove(topic, *partition);
-                }
+                self.remove_offset(group, topic, *partition);
                 self.forget_if_empty(group);
             }
             GroupRecord::Classic { group, value: Some(value) } => {
@@ -184,13 +208,9 @@ impl Shard {
     pub(crate) fn on_topics_deleted(&mut self, turn: &mut Turn<'_>) {
         for id in self.ids() {
             let Some(entry) = self.entries.get_mut(id.as_str()) else { continue };
-            let mut count = 0;
-            for gone in entry.offsets.take_topics(|topic| !topic.is_current(turn.topics)) {
-                for (partition, _) in gone.iter() {
-                    turn.fx.records.push(removed(&id, &gone.name, partition));
-                    count += 1;
-                }
-            }
+            let gone = entry.take_topics(|name, topic| !turn.topics.has(name, topic));
+            let count = gone.len();
+            turn.fx.records.extend(gone.iter().map(|(topic, partition)| removed(&id, topic, *partition)));
             if count > 0 {
                 let why = Removal::TopicDeleted;
                 turn.fx.notes.push(Note::OffsetsRemoved { group: id.clone(), count, why });

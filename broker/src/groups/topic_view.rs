@@ -53,6 +53,12 @@ impl TopicView {
         self.by_id.get(&id)
     }
 
+    /// Whether there is a topic of this name, and it is the one with this id: not one that had the name before. Nil stands
+    /// for an id that is not known.
+    pub(crate) fn has(&self, name: &str, id: Uuid) -> bool {
+        self.named(name).is_some_and(|facts| id.is_nil() || facts.id == id)
+    }
+
     /// Whether `other` lacks a topic that is here.
     pub(crate) fn has_more_than(&self, other: &Self) -> bool {
         self.by_id.keys().any(|id| !other.by_id.contains_key(id))

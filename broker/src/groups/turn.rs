@@ -10,7 +10,7 @@ use millstream_protocol::messages::list_groups_response::ListedGroup;
 use millstream_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use millstream_protocol::messages::{
     ConsumerGroupHeartbeatResponse, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse,
-    OffsetCommitResponse, OffsetDeleteResponse, SyncGroupResponse,
+    OffsetCommitResponse, OffsetDeleteResponse, SyncGroupResponse, TxnOffsetCommitResponse,
 };
 
 use super::cause::Cause;
@@ -125,6 +125,7 @@ replies! {
     OffsetCommit(OffsetCommitResponse),
     OffsetFetch(OffsetFetchResponseGroup),
     OffsetDelete(OffsetDeleteResponse),
+    TxnOffsetCommit(TxnOffsetCommitResponse),
     Listed(Vec<ListedGroup>),
     Sighted(Vec<Sighting>),
     Deleted(DeletableGroupResult),

@@ -6,6 +6,9 @@
 //!
 //! Each batch is judged on its own, before anything of it is written; the log assigns offsets in the order
 //! of the connection. The reply waits until each batch is written (`acks` 1) or on disk (`acks` -1).
+//!
+//! Batches of a transaction are appended once its coordinator has let them in (`produce/transactional.rs`). 11: a client
+//! knows TRANSACTION_ABORTABLE. 12: Produce itself adds partitions to the transaction (KIP-890).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -30,6 +33,9 @@ use crate::metadata::topic_name;
 use crate::metadata::topics::{Snapshot, Topic};
 use crate::settings::TopicSettings;
 use crate::storage::directory::Home;
+use crate::transactions::{Enlisted, TopicPartition};
+
+mod transactional;
 
 pub(crate) struct Produce;
 
@@ -45,19 +51,28 @@ impl Handler for Produce {
             -1 => Some(Acks::Durable),
             _ => return Answer::Now(refuse_all(&request, ErrorCode::InvalidRequiredAcks)),
         };
+        if request.transactional_id.is_none() && transactional::has_transactional(&request) {
+            return refuse_request(&request, ErrorCode::TransactionalIdAuthorizationFailed);
+        }
         let batches = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum::<usize>();
         if batches > 1 {
             // The second does not wait for the first one's disk.
             call.meanwhile = Meanwhile::Sends;
         }
         let snapshot = call.node.topics.snapshot();
-        let topics: Vec<PendingTopic> = request
-            .topic_data
-            .into_iter()
-            .map(|topic| append_topic(&call, &snapshot, topic, acks.unwrap_or(Acks::Written)))
-            .collect();
+        let appending = Appending {
+            call: &call,
+            acks: acks.unwrap_or(Acks::Written),
+            when: if request.transactional_id.is_some() { When::OnceAdmitted } else { When::Now },
+        };
+        let topic_data = request.topic_data.into_iter();
+        let topics: Vec<PendingTopic> =
+            topic_data.map(|topic| append_topic(&appending, &snapshot, topic)).collect();
         drop(snapshot);
-        let mut pending = PendingReply { call, topics };
+        let mut pending = PendingReply { call, topics, enlisted: Vec::new() };
+        if let Some(id) = &request.transactional_id {
+            pending.admit(id);
+        }
         match acks {
             None => pending.without_reply(),
             Some(_) if pending.is_settled() => Answer::Now(pending.reply()),
@@ -97,8 +112,31 @@ impl From<ErrorCode> for Refused {
 
 /// An append on its way: settled at once, or when another connection or the flusher reports.
 enum Pending {
+    /// Not appended yet: its transaction is asked first.
+    Checked(Box<Checked>),
     Settled(Result<Appended, Refused>),
     Waiting(oneshot::Receiver<Result<Appended, AppendError>>),
+}
+
+/// A batch that may be appended, for all that is known without its transaction.
+struct Checked {
+    log: Arc<Log>,
+    append: Append,
+    place: TopicPartition,
+}
+
+/// Whether batches are appended as soon as they were checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    OnceAdmitted,
+}
+
+/// What all batches of a request have in common.
+struct Appending<'a> {
+    call: &'a Call,
+    acks: Acks,
+    when: When,
 }
 
 struct PendingTopic {
@@ -111,9 +149,12 @@ struct PendingTopic {
 struct PendingReply {
     call: Call,
     topics: Vec<PendingTopic>,
+    /// What the transaction took in for this request, on its way to the disk.
+    enlisted: Vec<Enlisted>,
 }
 
-fn append_topic(call: &Call, snapshot: &Snapshot, data: TopicProduceData, acks: Acks) -> PendingTopic {
+fn append_topic(appending: &Appending<'_>, snapshot: &Snapshot, data: TopicProduceData) -> PendingTopic {
+    let call = appending.call;
     let (topic, unknown) = match call.version {
         ..=12 => (snapshot.named(&data.name), ErrorCode::UnknownTopicOrPartition),
         _ => (snapshot.identified(data.topic_id), ErrorCode::UnknownTopicId),
@@ -125,7 +166,7 @@ fn append_topic(call: &Call, snapshot: &Snapshot, data: TopicProduceData, acks: 
             let index = data.index;
             let pending = topic
                 .ok_or_else(|| Refused::from(unknown))
-                .and_then(|topic| append_partition(call, topic, data, acks))
+                .and_then(|topic| append_partition(appending, topic, data))
                 .unwrap_or_else(|refused| {
                     call.node.metrics.refused_batch();
                     Pending::Settled(Err(refused))
@@ -137,11 +178,11 @@ fn append_topic(call: &Call, snapshot: &Snapshot, data: TopicProduceData, acks: 
 }
 
 fn append_partition(
-    call: &Call,
+    appending: &Appending<'_>,
     topic: &Topic,
     data: PartitionProduceData,
-    acks: Acks,
 ) -> Result<Pending, Refused> {
+    let Appending { call, acks, when } = *appending;
     let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let view = &call.node.view;
     let led = view.lead(topic.id, partition, -1).map_err(|error| {
@@ -160,12 +201,19 @@ fn append_partition(
         room.map_err(|low| Refused::new(ErrorCode::KafkaStorageError, low.to_string()))?;
     }
     let header = BatchView::parse(&batch).map_err(|error| invalid(&error))?.header();
-    call.node.metrics.appended(header.record_count, batch.len());
-    Ok(submit(led.log, Append { batch, header, acks, transaction: None }, call.meanwhile))
+    let append = Append { batch, header, acks, transaction: None };
+    Ok(match when {
+        When::Now => submit(call, led.log, append),
+        When::OnceAdmitted => {
+            let place = TopicPartition { topic: topic.name.clone(), partition: data.index };
+            Pending::Checked(Box::new(Checked { log: Arc::clone(led.log), append, place }))
+        }
+    })
 }
 
 /// Hands the batch to the log. Most often this connection leads and the answer is there on return.
-fn submit(log: &Arc<Log>, append: Append, meanwhile: Meanwhile) -> Pending {
+fn submit(call: &Call, log: &Arc<Log>, append: Append) -> Pending {
+    call.node.metrics.appended(append.header.record_count, append.batch.len());
     let (done, mut outcome) = oneshot::channel();
     let left = log.append(
         append,
@@ -176,7 +224,7 @@ fn submit(log: &Arc<Log>, append: Append, meanwhile: Meanwhile) -> Pending {
     );
     match left {
         Some(Left::Lead(leadership)) => lead_elsewhere(leadership),
-        Some(Left::Flush(flush)) if meanwhile == Meanwhile::Waits => flush_here(flush),
+        Some(Left::Flush(flush)) if call.meanwhile == Meanwhile::Waits => flush_here(flush),
         Some(Left::Flush(for_the_pool)) => drop(for_the_pool),
         None => {}
     }
@@ -249,9 +297,9 @@ fn check_header(batch: &BatchView<'_>, version: i16) -> Result<(), Refused> {
         let message = "clients may not write control batches";
         return Err(Refused::new(ErrorCode::InvalidRecord, message));
     }
-    if batch.is_transactional() {
-        let message = "transactions are not served by this version of Millstream";
-        return Err(Refused::new(ErrorCode::InvalidTxnState, message));
+    if batch.is_transactional() && batch.producer_id() < 0 {
+        let message = "a batch that belongs to a transaction needs a producer id";
+        return Err(Refused::new(ErrorCode::InvalidRecord, message));
     }
     if batch.timestamp_type() == TimestampType::LogAppendTime {
         let message = "only the broker may say that a batch's timestamp is that of its append";
@@ -364,7 +412,7 @@ fn stored_form(
 impl PendingReply {
     fn is_settled(&self) -> bool {
         let mut all = self.topics.iter().flat_map(|topic| &topic.partitions);
-        all.all(|(_, pending)| matches!(pending, Pending::Settled(_)))
+        self.enlisted.is_empty() && all.all(|(_, pending)| matches!(pending, Pending::Settled(_)))
     }
 
     /// A topic's name is a slice of the frame; once the batches are written, nothing else needs that memory.
@@ -381,6 +429,7 @@ impl PendingReply {
                 *pending = Pending::Settled(result.map_err(|error| refused_append(&error)));
             }
         }
+        self.settle_enlisted().await;
     }
 
     /// `acks=0`: there is no reply to carry an error, so an error closes the connection, as in Kafka.
@@ -388,7 +437,7 @@ impl PendingReply {
         let settled = self.topics.iter().flat_map(|topic| &topic.partitions);
         let refused = settled.filter_map(|(index, pending)| match pending {
             Pending::Settled(Err(refused)) => Some((index, refused)),
-            Pending::Settled(Ok(_)) | Pending::Waiting(_) => None,
+            Pending::Settled(Ok(_)) | Pending::Waiting(_) | Pending::Checked(_) => None,
         });
         match { refused }.next() {
             None => Answer::Silent,
@@ -401,7 +450,7 @@ impl PendingReply {
     }
 
     fn reply(self) -> ProduceResponse {
-        let Self { call, topics } = self;
+        let Self { call, topics, enlisted: _ } = self;
         let mut led_elsewhere = false;
         let responses = topics
             .into_iter()
@@ -457,6 +506,14 @@ fn partition_response(index: i32, result: Result<Appended, Refused>) -> Partitio
             error_message: Some(KStr::from(refused.message)),
             ..Default::default()
         },
+    }
+}
+
+/// The whole request is refused: without a reply, if there is none to carry an error.
+fn refuse_request(request: &ProduceRequest, code: ErrorCode) -> Answer<ProduceResponse> {
+    match request.acks {
+        0 => Answer::Close(format!("a Produce with acks=0 failed ({}): {}", code.name(), code.message())),
+        _ => Answer::Now(refuse_all(request, code)),
     }
 }
 

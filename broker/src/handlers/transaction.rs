@@ -5,6 +5,8 @@ pub(crate) mod add_partitions;
 pub(crate) mod describe;
 pub(crate) mod end_txn;
 pub(crate) mod list;
+pub(crate) mod txn_offset_commit;
+pub(crate) mod write_txn_markers;
 
 use std::sync::Arc;
 

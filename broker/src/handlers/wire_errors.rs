@@ -4,9 +4,11 @@ use millstream_log::{AppendError, DeleteRecordsError, ReadError};
 use millstream_protocol::ErrorCode;
 use millstream_protocol::records::BatchError;
 
+use crate::coordinator::MarkerError;
 use crate::meta_store::MetaError;
 use crate::metadata::cluster_view::NotLed;
 use crate::metadata::topics::{TopicError, Unavailable};
+use crate::transactions::marking::MarkError;
 
 pub(super) fn code_for_append(error: &AppendError) -> ErrorCode {
     match error {
@@ -20,6 +22,17 @@ pub(super) fn code_for_append(error: &AppendError) -> ErrorCode {
         AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
         AppendError::StorageFailed { .. } => ErrorCode::KafkaStorageError,
         AppendError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+/// Whoever is to write a marker looks for the partition again on NOT_LEADER_OR_FOLLOWER, as between Kafka's brokers.
+pub(super) fn code_for_mark(error: &MarkError) -> ErrorCode {
+    match error {
+        MarkError::NoPartition => ErrorCode::UnknownTopicOrPartition,
+        MarkError::NotOpen(_) | MarkError::Refused(MarkerError::NotReady(_)) => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        MarkError::Refused(MarkerError::Log(error)) => code_for_append(error),
     }
 }
 

@@ -20,14 +20,18 @@ const KEY: &str = "features";
 pub(crate) enum Feature {
     /// 1: the new group protocol (KIP-848) is served. 0: its APIs are refused; groups that use it stay as they are.
     GroupVersion,
+    /// 2: clients have a new epoch after each transaction, and partitions are added as they are written to (KIP-890). Below,
+    /// they go by the protocol of before, which is served always. 1 is Kafka's for a format of its records.
+    TransactionVersion,
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 1] = [Self::GroupVersion];
+    pub(crate) const ALL: [Self; 2] = [Self::GroupVersion, Self::TransactionVersion];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::GroupVersion => "group.version",
+            Self::TransactionVersion => "transaction.version",
         }
     }
 
@@ -35,6 +39,7 @@ impl Feature {
     pub(crate) fn levels(self) -> RangeInclusive<i16> {
         match self {
             Self::GroupVersion => 0..=1,
+            Self::TransactionVersion => 0..=2,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
+use millstream_log::{ProducerId, TransactionOutcome};
 use millstream_protocol::wire::EncodeError;
 
 use super::record::TransactionRecord;
@@ -12,7 +13,7 @@ use super::transaction::Outcome;
 use super::turn::{Effects, Finish, Note, Reply, Turn};
 use super::{Counts, level};
 use crate::coordinator::format::RecordError;
-use crate::coordinator::{Coordinators, Layout, Millis, Moment, Now, StateMachine};
+use crate::coordinator::{Author, Coordinators, Layout, Millis, Moment, Now, StateMachine};
 use crate::metadata::topic_name::TRANSACTION_STATE;
 use crate::node::Node;
 use crate::settings::BrokerSettings;
@@ -56,9 +57,12 @@ impl StateMachine for Shard {
         TransactionRecord::decode(key, value)
     }
 
-    fn replay(&mut self, record: &TransactionRecord) {
+    /// What it keeps belongs to no transaction.
+    fn replay(&mut self, record: &TransactionRecord, _: Option<Author>) {
         self.replay(record);
     }
+
+    fn on_transaction_ended(&mut self, _: ProducerId, _: TransactionOutcome) {}
 
     fn on_loaded(&mut self, turn: &mut Turn<'_>) {
         self.on_loaded(turn);

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::transaction::{Outcome, TopicPartition, Version};
 use super::turn::Finish;
+use crate::coordinator::MarkerError;
 use crate::metadata::topic_name::CONSUMER_OFFSETS;
 use crate::node::Node;
 
@@ -82,8 +83,8 @@ enum NotYet {
     NoLog,
     #[error(transparent)]
     Refused(#[from] AppendError),
-    #[error("the group coordinator does not take it")]
-    Groups,
+    #[error(transparent)]
+    Groups(#[from] MarkerError),
 }
 
 async fn attempt(node: &Arc<Node>, finish: &Finish, partition: &TopicPartition) -> Result<Took, NotYet> {
@@ -100,13 +101,15 @@ async fn attempt(node: &Arc<Node>, finish: &Finish, partition: &TopicPartition) 
     }
     let marker = Marker { only_if: Some(guard), ..finish.marker() };
     if *topic == CONSUMER_OFFSETS {
-        return Err(NotYet::Groups);
+        node.groups.append_marker(node, *partition, marker).await?;
+        return Ok(Took::It);
     }
     append(&log, marker).await?;
     Ok(Took::It)
 }
 
-async fn append(log: &Arc<Log>, marker: Marker) -> Result<(), AppendError> {
+/// Ready when the marker is durable, or refused.
+pub(super) async fn append(log: &Arc<Log>, marker: Marker) -> Result<(), AppendError> {
     let (done, written) = oneshot::channel();
     let left = log.append_marker(
         marker,

@@ -26,6 +26,15 @@ impl ConsumerGroup {
         }
     }
 
+    /// Whether `by` may commit inside a transaction at all. Whoever does not say who it is may: clients of before KIP-447
+    /// cannot.
+    pub(crate) fn check_transactional_commit(&self, by: &Committer) -> Result<(), ErrorCode> {
+        match by.is_member() {
+            true => self.check_commit(by),
+            false => Ok(()),
+        }
+    }
+
     /// Whether `by`, who may commit, may do so for this partition: under its present epoch for any; under an earlier
     /// one if the partition was its own then and is still (KIP-1251), so that a commit that crosses a rebalance is not
     /// lost, and a zombie's is.

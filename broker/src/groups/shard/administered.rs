@@ -63,10 +63,8 @@ impl Shard {
 
     fn remove_with_offsets(&mut self, turn: &mut Turn<'_>, id: &KStr) {
         let Some(entry) = self.entries.get_mut(id.as_str()) else { return };
-        for topic in entry.offsets.take_topics(|_| true) {
-            let removals = topic.iter().map(|(partition, _)| removed(id, &topic.name, partition));
-            turn.fx.records.extend(removals);
-        }
+        let gone = entry.take_topics(|_, _| true);
+        turn.fx.records.extend(gone.iter().map(|(topic, partition)| removed(id, topic, *partition)));
         if let Some(group) = &entry.group {
             group.tombstones(&mut turn.fx.records);
         }

@@ -20,7 +20,7 @@ use millstream_protocol::messages::{
 };
 use millstream_protocol::{ErrorCode, KStr, Uuid};
 
-use super::{Shard, removed};
+use super::{Entry, Shard, removed};
 use crate::groups::group::{Committer, Fetcher, Group};
 use crate::groups::offsets::{Committed, Place, TopicOffsets};
 use crate::groups::record::GroupRecord;
@@ -43,10 +43,20 @@ pub(crate) struct Commit {
     pub(crate) request: OffsetCommitRequest,
 }
 
+/// Which offsets a client takes that may still change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stability {
+    /// The last that counts, whatever comes.
+    Any,
+    /// None while a transaction that is open would replace it.
+    Stable,
+}
+
 /// A request for the offsets of one group.
 #[derive(Debug)]
 pub(crate) struct Fetch {
     pub(crate) version: i16,
+    pub(crate) wanted: Stability,
     pub(crate) request: OffsetFetchRequestGroup,
 }
 
@@ -137,46 +147,48 @@ impl Shard {
         place: Place<'_>,
         asked: OffsetCommitRequestPartition,
     ) -> Result<(), ErrorCode> {
-        if !turn.topics.named(place.topic).is_some_and(|facts| facts.has(place.partition)) {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
-        let metadata = asked.committed_metadata.unwrap_or_default();
-        let most = turn.settings.offset_metadata_max;
-        // Kafka counts as Java does. No string has more UTF-16 units than bytes.
-        if metadata.len() > most && metadata.encode_utf16().count() > most {
-            return Err(ErrorCode::OffsetMetadataTooLarge);
-        }
-        let committed = Committed {
-            offset: asked.committed_offset,
-            leader_epoch: asked.committed_leader_epoch,
-            metadata: if metadata.is_empty() { KStr::default() } else { metadata.detach() },
-            committed_ms: turn.now.wall_ms,
-        };
+        let committed = admit_offset(
+            turn,
+            place,
+            Committed {
+                offset: asked.committed_offset,
+                leader_epoch: asked.committed_leader_epoch,
+                metadata: asked.committed_metadata.unwrap_or_default(),
+                committed_ms: turn.now.wall_ms,
+            },
+        )?;
         let (topic, partition) = (place.topic.clone(), place.partition);
         let value = Some(committed.value(place.topic_id));
         turn.fx.records.push(GroupRecord::Offset { group: group.clone(), topic, partition, value });
-        self.entry(group).offsets.set(place, committed);
+        self.set_offset(group, place, committed);
         Ok(())
     }
 
+    /// An offset counts from now on, whatever was committed for its partition before.
+    pub(super) fn set_offset(&mut self, group: &KStr, place: Place<'_>, committed: Committed) {
+        let order = self.next_order();
+        let entry = self.entry(group);
+        entry.offsets.set(place, committed);
+        entry.pending.supersede(place.topic, place.partition, order);
+    }
+
     pub(crate) fn fetch_offsets(&self, turn: &mut Turn<'_>, ticket: Ticket, fetch: Fetch) {
-        let Fetch { version, request } = fetch;
+        let Fetch { version, wanted, request } = fetch;
         let OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } = request;
         let entry = self.entries.get(group_id.as_str());
         let by = Fetcher { member_id, member_epoch };
         let admitted =
             entry.and_then(|entry| entry.group.as_ref()).map_or(Ok(()), |group| group.check_fetch(&by));
         let mut reply = OffsetFetchResponseGroup { group_id, ..Default::default() };
+        let answering = Answering { turn, version, wanted, entry };
         match (admitted, topics) {
             (Err(error), _) => reply.error_code = error.code(),
             (Ok(()), Some(topics)) => {
-                let held = |name: &str| entry.and_then(|entry| entry.offsets.topic(name));
-                let asked = topics.into_iter().map(|topic| answer_topic(turn, version, topic, &held));
-                reply.topics = asked.collect();
+                reply.topics = topics.into_iter().map(|topic| answering.topic(topic)).collect();
             }
             (Ok(()), None) => {
                 let held = entry.map(|entry| entry.offsets.topics()).unwrap_or_default();
-                reply.topics = held.iter().filter_map(|topic| whole_topic(turn, version, topic)).collect();
+                reply.topics = held.iter().filter_map(|topic| answering.whole_topic(topic)).collect();
             }
         }
         turn.fx.reply(ticket, reply);
@@ -222,44 +234,89 @@ impl Shard {
         turn.fx.reply(ticket, reply);
     }
 
-    fn remove_offset(&mut self, group: &str, topic: &str, partition: i32) -> bool {
-        self.entries.get_mut(group).is_some_and(|entry| entry.offsets.remove(topic, partition))
+    /// Forgets an offset, and what open transactions have committed in its place; tells whether there was any.
+    pub(super) fn remove_offset(&mut self, group: &str, topic: &str, partition: i32) -> bool {
+        self.entries.get_mut(group).is_some_and(|entry| {
+            let is_pending = entry.pending.remove(topic, partition);
+            entry.offsets.remove(topic, partition) || is_pending
+        })
     }
 }
 
-fn answer_topic<'a>(
+/// An offset as it is stored, if it may be.
+pub(super) fn admit_offset(
     turn: &Turn<'_>,
-    version: i16,
-    asked: OffsetFetchRequestTopics,
-    held: &impl Fn(&str) -> Option<&'a TopicOffsets>,
-) -> OffsetFetchResponseTopics {
-    let OffsetFetchRequestTopics { name, topic_id, partition_indexes } = asked;
-    let (found, error) = match version {
-        FETCH_BY_ID.. => match turn.topics.identified(topic_id) {
-            Some(name) => (held(name), ErrorCode::None),
-            None => (None, ErrorCode::UnknownTopicId),
-        },
-        _ => (held(&name), ErrorCode::None),
-    };
-    let found = found.filter(|topic| topic.is_current(turn.topics));
-    let answer = |index| {
-        let committed = found.and_then(|topic| topic.get(index));
-        OffsetFetchResponsePartitions { error_code: error.code(), ..answer_partition(index, committed) }
-    };
-    let partitions = partition_indexes.into_iter().map(answer).collect();
-    OffsetFetchResponseTopics { name, topic_id, partitions }
+    place: Place<'_>,
+    asked: Committed,
+) -> Result<Committed, ErrorCode> {
+    if !turn.topics.named(place.topic).is_some_and(|facts| facts.has(place.partition)) {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    let (metadata, most) = (&asked.metadata, turn.settings.offset_metadata_max);
+    // Kafka counts as Java does. No string has more UTF-16 units than bytes.
+    if metadata.len() > most && metadata.encode_utf16().count() > most {
+        return Err(ErrorCode::OffsetMetadataTooLarge);
+    }
+    let metadata = if metadata.is_empty() { KStr::default() } else { metadata.detach() };
+    Ok(Committed { metadata, ..asked })
 }
 
-/// Every offset in a topic, for those who ask for all.
-fn whole_topic(turn: &Turn<'_>, version: i16, topic: &TopicOffsets) -> Option<OffsetFetchResponseTopics> {
-    let facts = turn.topics.named(&topic.name).filter(|_| topic.is_current(turn.topics))?;
-    let (name, topic_id) = match version {
-        FETCH_BY_ID.. => (KStr::default(), facts.id),
-        _ => (topic.name.clone(), Uuid::nil()),
-    };
-    let partitions =
-        topic.iter().map(|(index, committed)| answer_partition(index, Some(committed))).collect();
-    Some(OffsetFetchResponseTopics { name, topic_id, partitions })
+/// What the answers to one OffsetFetch have in common.
+struct Answering<'a> {
+    turn: &'a Turn<'a>,
+    version: i16,
+    wanted: Stability,
+    entry: Option<&'a Entry>,
+}
+
+impl Answering<'_> {
+    fn topic(&self, asked: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+        let OffsetFetchRequestTopics { name, topic_id, partition_indexes } = asked;
+        let (known, error) = match self.version {
+            FETCH_BY_ID.. => match self.turn.topics.identified(topic_id) {
+                Some(name) => (Some(name), ErrorCode::None),
+                None => (None, ErrorCode::UnknownTopicId),
+            },
+            _ => (Some(&name), ErrorCode::None),
+        };
+        let offsets = known.zip(self.entry).and_then(|(name, entry)| entry.offsets.topic(name));
+        let offsets = offsets.filter(|topic| topic.is_current(self.turn.topics));
+        let answer = |index| match known {
+            Some(name) if self.is_unstable(name, index) => unstable(index),
+            Some(_) => answer_partition(index, offsets.and_then(|topic| topic.get(index))),
+            None => {
+                OffsetFetchResponsePartitions { error_code: error.code(), ..answer_partition(index, None) }
+            }
+        };
+        let partitions = partition_indexes.into_iter().map(answer).collect();
+        OffsetFetchResponseTopics { name, topic_id, partitions }
+    }
+
+    /// Every offset in a topic, for those who ask for all.
+    fn whole_topic(&self, topic: &TopicOffsets) -> Option<OffsetFetchResponseTopics> {
+        let topics = self.turn.topics;
+        let facts = topics.named(&topic.name).filter(|_| topic.is_current(topics))?;
+        let (name, topic_id) = match self.version {
+            FETCH_BY_ID.. => (KStr::default(), facts.id),
+            _ => (topic.name.clone(), Uuid::nil()),
+        };
+        let partitions = topic.iter().map(|(index, committed)| match self.is_unstable(&topic.name, index) {
+            true => unstable(index),
+            false => answer_partition(index, Some(committed)),
+        });
+        Some(OffsetFetchResponseTopics { name, topic_id, partitions: partitions.collect() })
+    }
+
+    /// Whether what is asked for is about to be replaced, and the client would rather wait.
+    fn is_unstable(&self, topic: &str, partition: i32) -> bool {
+        self.wanted == Stability::Stable
+            && self.entry.is_some_and(|entry| entry.pending.holds(topic, partition))
+    }
+}
+
+fn unstable(partition_index: i32) -> OffsetFetchResponsePartitions {
+    let error_code = ErrorCode::UnstableOffsetCommit.code();
+    OffsetFetchResponsePartitions { error_code, ..answer_partition(partition_index, None) }
 }
 
 fn answer_partition(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {

@@ -3,7 +3,7 @@
 //! The rules are Kafka's (KIP-211). Offsets of a group without members age since it has none, those that were
 //! committed from outside since they were committed. A group with members keeps the offsets of the topics that they
 //! read; others age since they were committed, if it is known what the members read. A group without members and
-//! offsets goes.
+//! offsets goes. An offset stays while an open transaction would replace it.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Shard {
                 expire(entry, &id, retention, turn);
             }
             let is_idle = |group: &Group| group.is_empty() && group.next_deadline().is_none();
-            if entry.offsets.is_empty() && entry.group.as_ref().is_none_or(is_idle) {
+            if !entry.has_offsets() && entry.group.as_ref().is_none_or(is_idle) {
                 if let Some(group) = &entry.group {
                     group.tombstones(&mut turn.fx.records);
                 }
@@ -40,8 +40,10 @@ fn expire(entry: &mut Entry, id: &KStr, retention: Duration, turn: &mut Turn<'_>
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     let oldest = turn.now.wall_ms.saturating_sub(retention_ms);
     let group = entry.group.as_ref();
-    let has_expired = |topic: &str, committed: &Committed| {
+    let pending = &entry.pending;
+    let has_expired = |topic: &str, partition: i32, committed: &Committed| {
         unused_since(group, topic, committed).is_some_and(|since| since <= oldest)
+            && !pending.holds(topic, partition)
     };
     let expired = entry.offsets.take(has_expired);
     if expired.is_empty() {

@@ -1,8 +1,8 @@
 //! OffsetFetch, key 9, versions 1 to 10.
 //!
-//! 2: null topics ask for all, and errors of the whole group. 5: the leader epoch. 7: `require_stable`; there are no
-//! transactions, so nothing is ever pending. 8: several groups. 9: members of the new protocol say who they are. 10:
-//! topics by id.
+//! 2: null topics ask for all, and errors of the whole group. 5: the leader epoch. 7: `require_stable`, which has those
+//! offsets refused that an open transaction would replace (UNSTABLE_OFFSET_COMMIT): the client asks again. 8: several
+//! groups. 9: members of the new protocol say who they are. 10: topics by id.
 //!
 //! A group that does not exist, or has not committed, is answered with offset -1 and no error.
 
@@ -20,7 +20,7 @@ use millstream_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use crate::dispatch::{Answer, Call, Handler};
-use crate::groups::{Asked, Fetch};
+use crate::groups::{Asked, Fetch, Stability};
 use crate::handlers::NONE;
 
 /// From here on several groups are asked for at a time.
@@ -37,14 +37,15 @@ impl Handler for OffsetFetch {
 
     fn handle(call: Call, request: OffsetFetchRequest) -> Answer<OffsetFetchResponse> {
         let version = call.version;
+        let wanted = if request.require_stable { Stability::Stable } else { Stability::Any };
         if version >= BATCHED {
-            let asked: Vec<_> = request.groups.into_iter().map(|group| ask(&call, group)).collect();
+            let asked: Vec<_> = request.groups.into_iter().map(|group| ask(&call, group, wanted)).collect();
             return Answer::Later(Box::pin(async move {
                 let groups = join_all(asked.into_iter().map(answered)).await;
                 OffsetFetchResponse { groups, ..Default::default() }
             }));
         }
-        let mut pending = ask(&call, alone(request));
+        let mut pending = ask(&call, alone(request), wanted);
         let asked = pending.request.topics.take().unwrap_or_default();
         Answer::Later(Box::pin(async move { unbatched(version, answered(pending).await, asked) }))
     }
@@ -56,8 +57,8 @@ struct Pending {
     request: OffsetFetchRequestGroup,
 }
 
-fn ask(call: &Call, request: OffsetFetchRequestGroup) -> Pending {
-    let fetch = Fetch { version: call.version, request: request.clone() };
+fn ask(call: &Call, request: OffsetFetchRequestGroup, wanted: Stability) -> Pending {
+    let fetch = Fetch { version: call.version, wanted, request: request.clone() };
     let asked = call.node.groups.ask(&call.node, &request.group_id, move |shard, turn, ticket| {
         shard.fetch_offsets(turn, ticket, fetch);
     });
