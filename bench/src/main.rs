@@ -2,8 +2,8 @@
 //!
 //! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
 //! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`) and
-//! how it is told (`sample`, `bars`, `report`). `durability` and `groups` are workloads of their own. This crate never links the broker: it sees what a user
-//! sees, a process and a socket.
+//! how it is told (`sample`, `bars`, `report`). `durability`, `groups` and `transactions` are workloads of their own.
+//! This crate never links the broker: it sees what a user sees, a process and a socket.
 
 mod bars;
 mod driver;
@@ -18,6 +18,7 @@ mod peer;
 mod report;
 mod runner;
 mod sample;
+mod transactions;
 mod wire;
 mod workload;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         options::Command::ProduceConsume(options) => runner::produce_consume(&options),
         options::Command::Durability(options) => durability::run(&options),
         options::Command::Groups(options) => groups::run(&options),
+        options::Command::Transactions(options) => transactions::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,47 @@ pub(crate) enum Command {
     Durability(DurabilityOptions),
     /// Consumer groups: commits, heartbeats, a rebalance, a restart over a million offsets.
     Groups(GroupsOptions),
+    /// Transactions: beside the same load without them, commits, those that are open, reading only what is committed.
+    Transactions(TransactionsOptions),
+}
+
+/// Options of `transactions`.
+#[derive(Debug, Args)]
+pub(crate) struct TransactionsOptions {
+    /// The broker to measure [default: `millstream` beside this program].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) broker: Option<PathBuf>,
+    /// Folder for the brokers' data [default: the system's temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Parts to run.
+    #[arg(long, value_delimiter = ',', default_value = "throughput,commit,memory,isolation")]
+    pub(crate) only: Vec<TransactionsPart>,
+    /// A setting of the broker, to measure another than its default.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Shorter measurements.
+    #[arg(long, conflicts_with = "smoke")]
+    pub(crate) quick: bool,
+    /// Seconds: shows that the bench works, measures nothing.
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// JSON lines instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A part of `transactions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransactionsPart {
+    /// Records per second beside the same producers without transactions.
+    Throughput,
+    /// How long one commit takes, in flushes of the device.
+    Commit,
+    /// What 1,000 open transactions cost.
+    Memory,
+    /// What `read_committed` costs beyond `read_uncommitted` where nothing was aborted.
+    Isolation,
 }
 
 /// Options of `groups`.
@@ -259,7 +300,9 @@ mod tests {
         let line = ["millstream-bench", "produce-consume"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).unwrap().command {
             Command::ProduceConsume(options) => options.plan(),
-            other @ (Command::Durability(_) | Command::Groups(_)) => panic!("{other:?}"),
+            other @ (Command::Durability(_) | Command::Groups(_) | Command::Transactions(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use crate::options::Acks;
 /// The longest answer that is expected here.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Sends one request at a time.
+/// One connection; answers come in the order of the requests.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -35,9 +35,15 @@ impl Connection {
 
     /// Sends a request and waits for its answer.
     pub(crate) fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {
+        let id = self.send(version, request)?;
+        self.receive::<R>(version, id)
+    }
+
+    /// Sends a request; the number is what its answer is received by, in the order of the requests.
+    pub(crate) fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<i32> {
         let frame = self.frame(version, request)?;
         self.stream.write_all(&frame).context("cannot send")?;
-        self.answer::<R>(version, self.correlation_id)
+        Ok(self.correlation_id)
     }
 
     fn frame<R: Request>(&mut self, version: i16, request: &R) -> Result<Vec<u8>> {
@@ -50,7 +56,8 @@ impl Connection {
         }))
     }
 
-    fn answer<R: Request>(&mut self, version: i16, expected: i32) -> Result<R::Response> {
+    /// Waits for the answer to the request of this number.
+    pub(crate) fn receive<R: Request>(&mut self, version: i16, expected: i32) -> Result<R::Response> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).context("no answer")?;
         let length = u32::from_be_bytes(length) as usize;
@@ -70,7 +77,7 @@ impl Connection {
             frames.extend_from_slice(&self.frame(version, request)?);
         }
         self.stream.write_all(&frames).context("cannot send")?;
-        (first..).take(requests.len()).map(|id| self.answer::<R>(version, id)).collect()
+        (first..).take(requests.len()).map(|id| self.receive::<R>(version, id)).collect()
     }
 
     /// Asks for a topic until it is there: a broker that creates topics does so meanwhile. Returns how many
