@@ -17,6 +17,7 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 END
 printf '%s\n' "$@" >>"$folder/server.properties"
 java=(java -Xmx512m -Xms256m -XX:TieredStopAtLevel=1 -cp "$jars/*")

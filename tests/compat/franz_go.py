@@ -1,6 +1,7 @@
 """Runs franz-go's own tests, those of pkg/kgo that franz_go.list names, against the broker.
 
-`--chaos N` runs instead the test of consumer chains N times with KGO_TEST_CHAOS, which cuts each connection after about a second.
+`--chaos N` runs instead the tests of consumer chains, with and without transactions, N times with KGO_TEST_CHAOS, which cuts each
+connection after about a second.
 A listed test that skips itself or a part of itself counts as failed.
 """
 
@@ -16,8 +17,8 @@ from tools import CACHE
 
 LIMIT_S = 175
 SETTINGS = {"group.initial.rebalance.delay.ms": "0"}
-# The test that dials through the chaos; the other that does needs transactions.
-CHAOS = "TestGroupETL"
+# The tests that dial through the chaos.
+CHAOS = ["TestGroupETL", "TestTxnEtl"]
 SHOW_LINES = 60
 
 
@@ -71,18 +72,20 @@ def all_tests(broker, options, results, tests):
 
 
 def chaos(broker, options, results):
-    """The same test again and again."""
+    """The same tests again and again."""
+    chosen = options.names or CHAOS
     for number in range(1, options.chaos + 1):
-        began = time.monotonic()
-        said = run([CHAOS], broker.address, options)
-        wrong, _ = verdicts(said).get(CHAOS, ("did not end", None))
-        results.note(f"run {number}", wrong, time.monotonic() - began, lines_about(said, CHAOS))
+        for name in chosen:
+            began = time.monotonic()
+            said = run([name], broker.address, options)
+            wrong, _ = verdicts(said).get(name, ("did not end", None))
+            results.note(f"{name} {number}", wrong, time.monotonic() - began, lines_about(said, name))
 
 
 def main():
     """Runs the list, or the chaos; exit code 1 unless everything passed."""
     parser = suite.parser(__doc__)
-    parser.add_argument("--chaos", type=int, default=0, metavar="N", help=f"run {CHAOS} N times with KGO_TEST_CHAOS instead")
+    parser.add_argument("--chaos", type=int, default=0, metavar="N", help=f"run {' and '.join(CHAOS)} N times with KGO_TEST_CHAOS instead")
     parser.add_argument("--records", type=int, default=10_000, help="how many records the chains of consumers carry")
     parser.add_argument("--limit", type=int, default=LIMIT_S, help="seconds for a process of tests")
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """Runs our Java program of cases with one version of Kafka's Java client: `--client new` or `--client old`.
 
-Its groups use both protocols with the new client, and the classic one with the old. java.list names every case.
+Its groups use both protocols with the new client, and the classic one with the old. java.list names every case. With `--client tv1`
+the new client goes through its transactions once more, with the feature transaction.version turned down to 1.
 """
 
 import re
@@ -9,7 +10,7 @@ import sys
 
 import suite
 from broker import running
-from tools import CACHE
+from tools import CACHE, java
 
 LIMIT_S = 170
 # Short, so that cases need not wait for what is rare.
@@ -20,21 +21,24 @@ SETTINGS = {
     "group.consumer.min.heartbeat.interval.ms": "500",
 }
 CLASSES = {
-    "new": ["GroupCases:classic", "GroupCases:consumer", "ClassicCases", "AdminCases", "NewCases"],
-    "old": ["GroupCases:classic", "ClassicCases", "AdminCases", "OldCases"],
+    "new": ["GroupCases:classic", "GroupCases:consumer", "ClassicCases", "AdminCases", "TransactionCases", "NewCases", "TransactionAdminCases"],
+    "old": ["GroupCases:classic", "ClassicCases", "AdminCases", "TransactionCases", "OldCases"],
+    "tv1": ["TransactionCases"],
 }
-LIST = {"new": "java.list", "old": "java.old.list"}
+LIST = {"new": "java.list", "old": "java.old.list", "tv1": "java.tv1.list"}
+NAME = {"new": "java", "old": "java-old", "tv1": "java-tv1"}
+HOME = {client: CACHE / f"java-{'old' if client == 'old' else 'new'}" for client in CLASSES}
 
 
 def version(client):
     """The version in the name of the client's jar."""
-    (jar,) = (CACHE / f"java-{client}" / "jars").glob("kafka-clients-*.jar")
+    (jar,) = (HOME[client] / "jars").glob("kafka-clients-*.jar")
     return re.fullmatch(r"kafka-clients-(.*)\.jar", jar.name)[1]
 
 
 def command(client, address, threads, names):
     """The command line of the program."""
-    home = CACHE / f"java-{client}"
+    home = HOME[client]
     vm = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/classes:{home}/jars/*", "Suite"]
     return [*vm, address, str(threads), ",".join(names) or "all", *CLASSES[client]]
 
@@ -56,15 +60,23 @@ def run(options, address, listed, results):
     suite.compare(listed if not options.names else [entry for entry in listed if entry.number in names], ran, results)
 
 
+def turn_transactions_down(address):
+    """Sets the feature, so that a new client does what an old one does."""
+    wanted = ["--bootstrap-server", address, "downgrade", "--feature", "transaction.version=1"]
+    subprocess.run(java("org.apache.kafka.tools.FeatureCommand", *wanted), stdin=subprocess.DEVNULL, timeout=60, check=True)
+
+
 def main():
     """Runs the cases; exit code 1 unless every one passed."""
     parser = suite.parser(__doc__)
-    parser.add_argument("--client", choices=["new", "old"], default="new", help="which version of the client")
+    parser.add_argument("--client", choices=sorted(CLASSES), default="new", help="which version of the client")
     parser.add_argument("--threads", type=int, default=6, help="how many cases at a time: they mostly wait")
     options = parser.parse_args()
     listed = suite.entries(LIST[options.client])
-    results = suite.Results("java" if options.client == "new" else "java-old", version(options.client))
+    results = suite.Results(NAME[options.client], version(options.client))
     with running(options.broker, SETTINGS) as broker:
+        if options.client == "tv1":
+            turn_transactions_down(broker.address)
         run(options, broker.address, listed, results)
     sys.exit(results.end(options, [entry for entry in listed if not entry.run]))
 

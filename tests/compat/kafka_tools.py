@@ -1,10 +1,8 @@
 """Runs Kafka's own command line tools against the broker; kafka_tools.list names every case.
 
-A case is a function below; it calls tools as an administrator would and reads what they print. Their shell scripts only name a
-main class, so they are called by that.
+A case is a function here or in kafka_tools_transactions.py; it calls tools as an administrator would and reads what they print.
 """
 
-import base64
 import csv
 import io
 import json
@@ -14,154 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import kafka_tools_transactions
 import suite
 from broker import running
+from kafka_shell import SETTINGS, Kafka, Wrong, eventually, has, hasnt, is_of, tail
 from tools import JARS, java
-
-LIMIT_S = 60
-SETTINGS = {"num.partitions": 2, "group.initial.rebalance.delay.ms": 0}
-MAIN = {
-    "broker-api-versions": "BrokerApiVersionsCommand",
-    "cluster": "ClusterTool",
-    "console-consumer": "consumer.ConsoleConsumer",
-    "console-producer": "ConsoleProducer",
-    "consumer-groups": "consumer.group.ConsumerGroupCommand",
-    "consumer-perf-test": "ConsumerPerformance",
-    "delete-records": "DeleteRecordsCommand",
-    "e2e-latency": "EndToEndLatency",
-    "features": "FeatureCommand",
-    "get-offsets": "GetOffsetShell",
-    "groups": "GroupsCommand",
-    "leader-election": "LeaderElectionCommand",
-    "log-dirs": "LogDirsCommand",
-    "metadata-quorum": "MetadataQuorumCommand",
-    "producer-perf-test": "ProducerPerformance",
-    "reassign-partitions": "reassign.ReassignPartitionsCommand",
-    "topics": "TopicCommand",
-    "transactions": "TransactionsCommand",
-    "verifiable-consumer": "VerifiableConsumer",
-    "verifiable-producer": "VerifiableProducer",
-}
-
-
-class Wrong(Exception):
-    """What a tool printed is not what it should be."""
-
-
-class Kafka:
-    """The tools, pointed at one broker; names of topics and groups are new in each case."""
-
-    def __init__(self, broker, folder):
-        self.broker = broker
-        self.folder = pathlib.Path(folder)
-        self.unique = uuid.uuid4().hex[:8]
-
-    def name(self, what):
-        """A name that no other case has."""
-        return f"{what}-{self.unique}"
-
-    def file(self, name, content):
-        """A file with this content."""
-        path = self.folder / f"{self.unique}-{name}"
-        path.write_text(content)
-        return str(path)
-
-    def command(self, tool, *arguments):
-        """The command line of a tool; `kafka-configs` alone lives elsewhere."""
-        main = "kafka.admin.ConfigCommand" if tool == "configs" else f"org.apache.kafka.tools.{MAIN[tool]}"
-        return java(main, "--bootstrap-server", self.broker.address, *arguments, heap="-Xmx128m")
-
-    def run(self, tool, *arguments, text=None, code=0):
-        """Runs a tool to its end; answers what it printed."""
-        return self.call(self.command(tool, *arguments), text, code)
-
-    def call(self, command, text=None, code=0):
-        """Runs a command line of Java to its end."""
-        try:
-            done = subprocess.run(
-                command, input=text, stdin=None if text is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as late:
-            raise Wrong(f"{command[5:]} did not end; it said: {tail(late.stdout)}") from late
-        said = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("SLF4J"))
-        if (done.returncode == 0) != (code == 0):
-            raise Wrong(f"{command[5:]} ended with {done.returncode}: {tail(said)}")
-        return said
-
-    def topic(self, what, partitions=2):
-        """Makes a topic."""
-        name = self.name(what)
-        self.run("topics", "--create", "--topic", name, "--partitions", str(partitions), "--replication-factor", "1")
-        return name
-
-    def fill(self, topic, count):
-        """Writes records 0, 1, ... keyed by their number."""
-        lines = "".join(f"{number}\t{number}\n" for number in range(count))
-        self.run("console-producer", "--topic", topic, "--reader-property", "parse.key=true", text=lines)
-
-    def commit(self, topic, group, count, *more):
-        """Lets a group read and commit so many records."""
-        options = ["--topic", topic, "--group", group, "--from-beginning", "--max-messages", str(count), "--timeout-ms", "20000"]
-        said = self.run("console-consumer", *options, *more)
-        has(said, rf"Processed a total of {count} messages")
-
-    def live(self, topic, group, *more):
-        """A member that stays until it is closed."""
-        return Member(self.command("console-consumer", "--topic", topic, "--group", group, *more), self, group)
-
-
-class Member:
-    """A console consumer in the background, waited for until the group has it."""
-
-    def __init__(self, command, kafka, group):
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.kafka, self.group = kafka, group
-
-    def __enter__(self):
-        eventually(lambda: has(self.kafka.run("consumer-groups", "--describe", "--state", "--group", self.group), r"Stable +1"))
-        return self
-
-    def __exit__(self, *_error):
-        self.process.terminate()
-        self.process.wait(timeout=20)
-
-
-def tail(said):
-    """The end of what a tool said, on one line."""
-    said = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
-    return " | ".join(said.splitlines()[-12:])[-1500:]
-
-
-def has(said, *patterns):
-    """Each pattern must be in what was printed."""
-    for pattern in patterns:
-        if not re.search(pattern, said, re.M):
-            raise Wrong(f"no {pattern!r} in: {tail(said)}")
-    return said
-
-
-def hasnt(said, *patterns):
-    """No pattern may be in what was printed."""
-    for pattern in patterns:
-        if re.search(pattern, said, re.M):
-            raise Wrong(f"{pattern!r} in: {tail(said)}")
-    return said
-
-
-def eventually(holds):
-    """Tries again until it holds."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return holds()
-        except Wrong:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)
 
 
 def offsets(said):
@@ -481,7 +338,7 @@ def dump_of_the_offsets_topic(kafka):
         inner.run("consumer-groups", "--delete", "--group", gone)
         identity = re.search(r"TopicId: (\S+)", inner.run("topics", "--describe", "--topic", "__consumer_offsets"))[1]
         broker.stop()
-        files = [str(path) for path in broker.segments() if is_of(path, identity)]
+        files = [str(path) for path in broker.segments() if is_of(path, identity, "__consumer_offsets")]
         said = inner.call(java("org.apache.kafka.tools.DumpLogSegments", "--offsets-decoder", "--files", ",".join(files)))
     hasnt(said, r"(?i)exception|could not|unknown key|unknown record|corrupt|isvalid: false")
     has(
@@ -493,20 +350,16 @@ def dump_of_the_offsets_topic(kafka):
     )  # fmt: skip
 
 
-def is_of(path, identity):
-    """Whether a segment lies in a folder of the internal topic: Kafka names folders by topic, we by the topic's id."""
-    number = uuid.UUID(bytes=base64.urlsafe_b64decode(identity + "=="))
-    marks = ("__consumer_offsets", identity, str(number), number.hex)
-    return any(mark in part for part in path.parts for mark in marks)
-
-
-HELPERS = {"tail", "has", "hasnt", "eventually", "offsets", "is_of", "cases", "version", "main", "java", "running"}
+HELPERS = {"offsets", "read", "copier", "filled", "dump", "cases", "version", "main"}
 
 
 def cases():
     """Every case by its name."""
-    functions = {name: each for name, each in globals().items() if callable(each) and name.islower()}
-    return {name: each for name, each in functions.items() if name not in HELPERS and each.__module__ == __name__}
+    found = {}
+    for module in (sys.modules[__name__], kafka_tools_transactions):
+        functions = {name: each for name, each in vars(module).items() if callable(each) and name.islower()}
+        found |= {name: each for name, each in functions.items() if name not in HELPERS and each.__module__ == module.__name__}
+    return found
 
 
 def version():
@@ -519,9 +372,11 @@ def main():
     """Runs the cases; exit code 1 unless every one passed."""
     parser = suite.parser(__doc__)
     parser.add_argument("--jobs", type=int, default=3, help="how many at a time")
+    parser.add_argument("--quick", action="store_true", help=f"without {', '.join(sorted(kafka_tools_transactions.SLOW))}")
     options = parser.parse_args()
     listed = suite.entries("kafka_tools.list")
-    chosen = [entry.number for entry in suite.chosen(listed, options.names)]
+    slow = kafka_tools_transactions.SLOW if options.quick else set()
+    chosen = [entry.number for entry in suite.chosen(listed, options.names) if entry.number not in slow]
     results = suite.Results("kafka-tools", version())
     with tempfile.TemporaryDirectory() as folder, running(options.broker, SETTINGS) as broker:
 

@@ -1,4 +1,4 @@
-"""Runs our program of KafkaJS's groups and admin client, js/groups.js; kafkajs.list names its cases."""
+"""Runs our program of KafkaJS's groups, transactions and admin client, js/groups.js; kafkajs.list names its cases."""
 
 import os
 import subprocess

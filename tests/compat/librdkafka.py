@@ -26,6 +26,8 @@ SCENARIOS = {
     "default": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0}),
     # One of its tests asks for three replicas.
     "noautocreate": ("noautocreate", {"auto.create.topics.enable": "false", "replication.factor.policy": "virtual"}),
+    # Transactions are tested with topics of three replicas.
+    "transactions": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0, "replication.factor.policy": "virtual"}),
     # Some tests start two members and expect them in one rebalance, which is what Kafka's default delay is for.
     "delayed": ("default", {"num.partitions": 4, "group.initial.rebalance.delay.ms": 3000}),
 }

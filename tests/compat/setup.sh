@@ -43,20 +43,22 @@ java_programs() {
       -DoutputDirectory="$cache/jars" -DincludeScope=runtime
     mark jars
   fi
-  if ! done_for classes "$here/java/pom.xml" "$here/java/TextClient.java"; then
+  local programs=("$here"/java/{TextClient,WordCount}.java)
+  if ! done_for classes "$here/java/pom.xml" "${programs[@]}"; then
     rm -rf "$cache/classes"
-    javac -cp "$cache/jars/*" -d "$cache/classes" "$here/java/TextClient.java"
+    javac -cp "$cache/jars/*" -d "$cache/classes" "${programs[@]}"
     mark classes
   fi
   # Our program of cases, with the newest client and with an old one.
-  java_suite new 4.4.0 NewCases
+  java_suite new 4.4.0 NewCases TransactionAdminCases
   java_suite old 2.8.2 OldCases
 }
 
-# java_suite NAME VERSION CASES: the client's jars and the program compiled against them, with the cases that only it has.
+# java_suite NAME VERSION CASES...: the client's jars and the program compiled against them, with the cases that only it has.
 java_suite() {
-  local name=$1 version=$2 only=$3 sources
-  sources=("$here"/java/{Suite,Bed,Member,GroupCases,ClassicCases,AdminCases,$only}.java)
+  local name=$1 version=$2 sources only
+  sources=("$here"/java/{Suite,Bed,Member,GroupCases,ClassicCases,AdminCases,TransactionCases}.java)
+  for only in "${@:3}"; do sources+=("$here/java/$only.java"); done
   if ! done_for "java-$name-jars" "$here/java/clients.xml" "$version"; then
     rm -rf "$cache/java-$name"
     mvn --quiet --batch-mode -Dstyle.color=never -f "$here/java/clients.xml" -Dclients="$version" \
@@ -108,7 +110,17 @@ librdkafka_tests() {
   mark librdkafka
 }
 
-for step in ${*:-packages python_environment java_programs other_clients librdkafka_tests}; do
+# One of those tests lets a Java program of librdkafka's write the transactions that it reads.
+librdkafka_helper() {
+  local tests="$cache/librdkafka/tests/java"
+  done_for librdkafka-helper "$here/java/pom.xml" "$cache/librdkafka.done" && return
+  javac -nowarn -cp "$cache/jars/*" -d "$tests" "$tests/TransactionProducerCli.java"
+  # The test has make build all of librdkafka's Java programs first. The others are of no use here, and one needs an older Kafka.
+  touch "$tests"/{Murmur2Cli,IncrementalRebalanceCli}.class
+  mark librdkafka-helper
+}
+
+for step in ${*:-packages python_environment java_programs other_clients librdkafka_tests librdkafka_helper}; do
   began=$SECONDS
   "$step"
   echo "setup: $step $((SECONDS - began)) s"

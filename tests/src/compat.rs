@@ -71,7 +71,7 @@ const SUITES: &[Suite] = &[
         name: "franz-go-chaos",
         script: "franz_go.py",
         full: &["--chaos", "20"],
-        quick: Some(&["--chaos", "1"]),
+        quick: Some(&["--chaos", "1", "TestTxnEtl"]),
     },
     Suite { name: "java", script: "java_suite.py", full: &[], quick: Some(&[]) },
     Suite {
@@ -80,8 +80,11 @@ const SUITES: &[Suite] = &[
         full: &["--client", "old"],
         quick: Some(&["--client", "old"]),
     },
-    Suite { name: "kafka-tools", script: "kafka_tools.py", full: &[], quick: Some(&[]) },
+    Suite { name: "java-tv1", script: "java_suite.py", full: &["--client", "tv1"], quick: None },
+    Suite { name: "streams", script: "streams.py", full: &["--long"], quick: Some(&[]) },
+    Suite { name: "kafka-tools", script: "kafka_tools.py", full: &[], quick: Some(&["--quick"]) },
     Suite { name: "python", script: "python_groups.py", full: &[], quick: Some(&[]) },
+    Suite { name: "python-transactions", script: "python_transactions.py", full: &[], quick: Some(&[]) },
     Suite { name: "kafkajs", script: "kafkajs.py", full: &[], quick: Some(&[]) },
 ];
 

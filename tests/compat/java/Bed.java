@@ -77,6 +77,30 @@ public final class Bed implements AutoCloseable {
         return consumer;
     }
 
+    /** A transactional producer that has not been initialized; the pairs come on top. Closing it late aborts what it left open. */
+    KafkaProducer<String, String> transactional(String id, Object... pairs) {
+        Map<String, Object> settings = new HashMap<>();
+        settings.put("bootstrap.servers", address);
+        settings.put("transactional.id", id);
+        settings.put("max.block.ms", PATIENCE.toMillis());
+        settings.put("delivery.timeout.ms", 20_000);
+        settings.put("request.timeout.ms", 10_000);
+        for (int i = 0; i < pairs.length; i += 2) {
+            settings.put((String) pairs[i], pairs[i + 1]);
+        }
+        StringSerializer text = new StringSerializer();
+        KafkaProducer<String, String> producer = new KafkaProducer<>(settings, text, text);
+        open.add(() -> producer.close(Duration.ofSeconds(2)));
+        return producer;
+    }
+
+    /** The same, ready for its first transaction. */
+    KafkaProducer<String, String> ready(String id, Object... pairs) {
+        KafkaProducer<String, String> producer = transactional(id, pairs);
+        producer.initTransactions();
+        return producer;
+    }
+
     private Map<String, Object> settings(String group, Object... pairs) {
         Map<String, Object> settings = new HashMap<>();
         settings.put("bootstrap.servers", address);
@@ -182,6 +206,34 @@ public final class Bed implements AutoCloseable {
             }
         }
         return values;
+    }
+
+    /** Reads a topic from start to end; with read_committed its end is the last stable offset. Answers the values by partition. */
+    Map<Integer, List<String>> readAll(String topic, int partitions, String isolation) throws Exception {
+        Set<TopicPartition> all = partitions(topic, partitions);
+        Map<Integer, List<String>> values = new HashMap<>();
+        try (KafkaConsumer<String, String> reader = consumer(null, "isolation.level", isolation)) {
+            reader.assign(all);
+            reader.seekToBeginning(all);
+            Map<TopicPartition, Long> ends = reader.endOffsets(all);
+            await("the end of " + topic, () -> {
+                for (ConsumerRecord<String, String> record : reader.poll(Duration.ofMillis(50))) {
+                    values.computeIfAbsent(record.partition(), ignored -> new ArrayList<>()).add(record.value());
+                }
+                return all.stream().allMatch(each -> reader.position(each) >= ends.get(each));
+            });
+        }
+        return values;
+    }
+
+    /** What read_committed gives of a topic with one partition. */
+    List<String> committed(String topic) throws Exception {
+        return readAll(topic, 1, "read_committed").getOrDefault(0, List.of());
+    }
+
+    /** What is there of a topic with one partition, committed or not. */
+    List<String> written(String topic) throws Exception {
+        return readAll(topic, 1, "read_uncommitted").getOrDefault(0, List.of());
     }
 
     /** Polls until it owns so many partitions. */

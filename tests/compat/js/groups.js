@@ -1,4 +1,4 @@
-// KafkaJS's groups and admin client: groups.js ADDRESS [CASE...]. Prints "PASS name seconds" or "FAIL name seconds reason".
+// KafkaJS's groups, transactions and admin client: groups.js ADDRESS [CASE...]. Prints "PASS name seconds" or "FAIL name seconds reason".
 const { AssignerProtocol, ConfigResourceTypes, Kafka, logLevel } = require("kafkajs");
 
 const PATIENCE_MS = 40_000;
@@ -68,6 +68,21 @@ class Bed {
     };
     this.open.push(() => member.close());
     return member;
+  }
+
+  // A transactional producer; one whose transaction is open is not closed well, so it is left alone then.
+  async transactional(id, more = {}) {
+    const producer = kafka.producer({ transactionalId: id, idempotent: true, maxInFlightRequests: 1, ...more });
+    await producer.connect();
+    this.open.push(() => producer.disconnect());
+    return producer;
+  }
+
+  // One transaction from begin to end.
+  async transaction(producer, values, commit = true) {
+    const transaction = await producer.transaction();
+    await transaction.send({ topic: this.topic, messages: values.map((value) => ({ partition: 0, value: String(value) })) });
+    await (commit ? transaction.commit() : transaction.abort());
   }
 
   async close() {
@@ -158,6 +173,66 @@ const cases = {
     same("-2", await offsets(), "what KafkaJS commits for the first offset");
     await bed.admin.deleteGroups([bed.group]);
     same(false, (await bed.admin.listGroups()).groups.some((group) => group.groupId === bed.group), "it is gone");
+  },
+
+  async whatIsCommittedIsRead(bed) {
+    await bed.start(1);
+    const producer = await bed.transactional(`${bed.topic}-id`);
+    await bed.transaction(producer, [1, 2]);
+    await bed.transaction(producer, [3, 4], false);
+    await bed.transaction(producer, [5]);
+    const member = await bed.member();
+    await until(() => member.seen.length >= 3, "3 records");
+    same([1, 2, 5], values(member), "what was committed");
+    same([0, 1, 6], member.seen.map((record) => record.offset), "their offsets");
+  },
+
+  async anOpenTransactionHoldsBack(bed) {
+    await bed.start(1);
+    const [slow, quick] = [await bed.transactional(`${bed.topic}-slow`), await bed.transactional(`${bed.topic}-quick`)];
+    const open = await slow.transaction();
+    await open.send({ topic: bed.topic, messages: [{ partition: 0, value: "1" }] });
+    await bed.transaction(quick, [2]);
+    const member = await bed.member();
+    await until(() => member.owned.length === 1, "it");
+    await new Promise((done) => setTimeout(done, 1000));
+    same([], values(member), "nothing while it is open");
+    await open.commit();
+    await until(() => member.seen.length >= 2, "2 records");
+    same([1, 2], member.seen.map((record) => record.value), "in their order");
+  },
+
+  async offsetsComeWithTheTransaction(bed) {
+    await bed.start(1);
+    const producer = await bed.transactional(`${bed.topic}-id`);
+    const offset = async () => {
+      const [found] = await bed.admin.fetchOffsets({ groupId: bed.group, topics: [bed.topic] });
+      return found.partitions[0].offset;
+    };
+    // It does not ask again where the group is, so the group must be known.
+    await until(() => offset().then((found) => found === "-1", () => false), "its coordinator");
+    for (const [commit, expected] of [[false, "-1"], [true, "7"]]) {
+      const transaction = await producer.transaction();
+      await transaction.send({ topic: bed.topic, messages: [{ partition: 0, value: "1" }] });
+      await transaction.sendOffsets({ consumerGroupId: bed.group, topics: [{ topic: bed.topic, partitions: [{ partition: 0, offset: "7" }] }] });
+      await (commit ? transaction.commit() : transaction.abort());
+      await until(async () => (await offset()) === expected, `the offset ${expected}`);
+    }
+  },
+
+  async aSecondInstanceFencesTheFirst(bed) {
+    await bed.start(1);
+    const first = await bed.transactional(`${bed.topic}-id`);
+    await bed.transaction(first, [1]);
+    const open = await first.transaction();
+    await open.send({ topic: bed.topic, messages: [{ partition: 0, value: "2" }] });
+    const second = await bed.transactional(`${bed.topic}-id`);
+    await bed.transaction(second, [3]);
+    const error = await open.commit().then(() => null, (error) => error);
+    same(true, /epoch|fenced|newer producer/i.test(String(error)), `the commit of the first: ${error}`);
+    const member = await bed.member();
+    await until(() => member.seen.length >= 2, "2 records");
+    same([1, 3], values(member), "read_committed");
   },
 
   async adminManagesTopicsAndSettings(bed) {
