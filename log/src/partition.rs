@@ -120,11 +120,6 @@ impl Partition {
         self.log_end
     }
 
-    #[cfg(test)]
-    pub(crate) fn high_watermark(&self) -> Offset {
-        self.high_watermark
-    }
-
     /// Of what lies below it is known whether it counts.
     pub(crate) fn last_stable(&self) -> Offset {
         match self.unstable.first() {

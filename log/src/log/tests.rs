@@ -35,7 +35,6 @@ mod rot;
 #[cfg(shuttle)]
 mod schedules;
 mod times;
-mod transactions;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 

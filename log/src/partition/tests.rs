@@ -34,10 +34,10 @@ fn offsets_follow_each_other_and_the_high_watermark_does_not_by_itself() {
     assert_eq!(partition.on_append(&header(-1, -1, -1, 3), None, 0), accepted(10));
     assert_eq!(partition.on_append(&header(-1, -1, -1, 1), None, 0), accepted(13));
     assert_eq!(partition.log_end(), Offset::new(14));
-    assert_eq!(partition.high_watermark(), Offset::new(10));
+    assert_eq!(partition.offsets().high_watermark, Offset::new(10));
     partition.raise_high_watermark(Offset::new(13));
     partition.raise_high_watermark(Offset::new(12));
-    assert_eq!(partition.high_watermark(), Offset::new(13));
+    assert_eq!(partition.offsets().high_watermark, Offset::new(13));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod transactions;
+
 fn produced(epoch: i16, sequence: i32, values: &[&[u8]]) -> Bytes {
     let mut batch = batch_at(NOW_MS, values);
     batch.producer(7, epoch, sequence);

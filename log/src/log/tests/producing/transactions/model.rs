@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::super::model::Dice;
+use super::super::super::model::Dice;
 use super::*;
 use crate::clock::Pace;
 
