@@ -67,7 +67,7 @@ fn bad_batches_get_kafkas_code_and_nothing_is_written() {
         ("base offset of 1", altered(&good, |b| b[7] = 1), ErrorCode::InvalidRecord),
         ("stamped by the producer", altered(&good, |b| b[22] |= 0x08), ErrorCode::InvalidTimestamp),
         ("control batch", altered(&good, |b| b[22] |= 0x20), ErrorCode::InvalidRecord),
-        ("transactional", altered(&good, |b| b[22] |= 0x10), ErrorCode::InvalidTxnState),
+        ("transactional", altered(&good, |b| b[22] |= 0x10), ErrorCode::TransactionalIdAuthorizationFailed),
         ("unknown codec", altered(&good, |b| b[22] |= 7), ErrorCode::UnsupportedCompressionType),
         ("not what the codec says", altered(&good, |b| b[22] |= 4), ErrorCode::InvalidRecord),
         ("too large", batch(&[&large]), ErrorCode::MessageTooLarge),

@@ -28,8 +28,8 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     assert_eq!(
         keys,
         [
-            0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 32, 33, 35, 37,
-            42, 43, 44, 45, 46, 47, 55, 57, 60, 61, 65, 66, 68, 69, 74, 75, 16384, 16385, 16386
+            0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 32, 33,
+            35, 37, 42, 43, 44, 45, 46, 47, 55, 57, 60, 61, 65, 66, 68, 69, 74, 75, 16384, 16385, 16386
         ]
     );
     try_all(&mut client, &served, &ProduceRequest { acks: 1, ..Default::default() });
@@ -49,6 +49,8 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &asked());
     try_all(&mut client, &served, &OffsetCommitRequest::default());
     try_all(&mut client, &served, &OffsetFetchRequest::default());
+    try_all(&mut client, &served, &TxnOffsetCommitRequest::default());
+    try_all(&mut client, &served, &WriteTxnMarkersRequest::default());
     for version in 0..=6 {
         client.call(version, &FindCoordinatorRequest::default());
     }
