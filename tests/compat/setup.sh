@@ -76,8 +76,9 @@ java_suite() {
 other_clients() {
   if ! command -v go >/dev/null; then
     echo "setup: no Go here, so franz-go is left out"
-  elif ! done_for go "$here/go/go.mod" "$here/go/main.go"; then
+  elif ! done_for go "$here/go/go.mod" "$here/go/main.go" "$here/go/chaos/main.go"; then
     (cd "$here/go" && GOFLAGS=-mod=readonly go build -o "$cache/franz-go" .)
+    (cd "$here/go" && GOFLAGS=-mod=readonly go build -o "$cache/franz-go-chaos" ./chaos)
     (cd "$here/go" && GOFLAGS=-mod=readonly go test -c -o "$cache/kgo.test" github.com/twmb/franz-go/pkg/kgo)
     mark go
   fi

@@ -73,6 +73,7 @@ const SUITES: &[Suite] = &[
         full: &["--chaos", "20"],
         quick: Some(&["--chaos", "1", "TestTxnEtl"]),
     },
+    Suite { name: "franz-go-groups", script: "franz_go_groups.py", full: &[], quick: None },
     Suite { name: "java", script: "java_suite.py", full: &[], quick: Some(&[]) },
     Suite {
         name: "java-old",
