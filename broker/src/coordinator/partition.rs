@@ -245,8 +245,7 @@ impl<M: StateMachine> Warm<M> {
 
     fn turn(&mut self, node: &Arc<Node>, event: impl FnOnce(&mut M, &mut M::Turn<'_>)) {
         let now = M::coordinators(node).now(node);
-        let moment =
-            Moment { now, next_batch: BatchNumber(self.held.next()), leader_epoch: self.log.leader_epoch() };
+        let moment = Moment { now, next_batch: BatchNumber(self.held.next()) };
         let fx = self.machine.run(node, moment, event);
         if !fx.records.is_empty() {
             self.append(&fx.records, fx.author, now.wall_ms);

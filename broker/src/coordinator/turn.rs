@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_log::{LeaderEpoch, ProducerId};
+use millstream_log::ProducerId;
 
 use super::StateMachine;
 
@@ -42,8 +42,6 @@ pub(crate) struct Moment {
     pub(crate) now: Now,
     /// The batch in which the records of this event will be.
     pub(crate) next_batch: BatchNumber,
-    /// The epoch of the log in which they will be: higher after whatever may have lost some.
-    pub(crate) leader_epoch: LeaderEpoch,
 }
 
 /// Stands for somebody who waits for a reply.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use millstream_log::{AppendError, EpochRule, Left, Log, Marker, TransactionOutcome};
+use millstream_log::{AppendError, EpochRule, LeaderEpoch, Left, Log, Marker, TransactionOutcome};
 use tokio::sync::oneshot;
 
 use super::transaction::{Outcome, TopicPartition, Version};
@@ -99,7 +99,7 @@ async fn attempt(node: &Arc<Node>, finish: &Finish, partition: &TopicPartition) 
     if !node.transactions.holds(node, &finish.id, finish.job) {
         return Ok(Took::Nothing);
     }
-    let marker = Marker { only_if: Some(guard), ..finish.marker() };
+    let marker = Marker { only_if: Some(guard), ..finish.marker(node.topics.leader_epoch()) };
     if *topic == CONSUMER_OFFSETS {
         node.groups.append_marker(node, *partition, marker).await?;
         return Ok(Took::It);
@@ -131,7 +131,8 @@ pub(super) async fn append(log: &Arc<Log>, marker: Marker) -> Result<(), AppendE
 }
 
 impl Finish {
-    fn marker(&self) -> Marker {
+    /// Coordinators tell each other apart by the node's epoch, which never falls: that of a log may, once it was reopened.
+    fn marker(&self, coordinator_epoch: LeaderEpoch) -> Marker {
         let rule = match self.version {
             // With the last epoch there is no next transaction of this producer which a newer one would tell apart.
             Version::Two if self.identity.epoch < i16::MAX => EpochRule::Newer,
@@ -140,7 +141,7 @@ impl Finish {
         Marker {
             producer: self.identity.producer,
             epoch: self.identity.epoch,
-            coordinator_epoch: self.coordinator_epoch.get(),
+            coordinator_epoch: coordinator_epoch.get(),
             outcome: match self.outcome {
                 Outcome::Commit => TransactionOutcome::Commit,
                 Outcome::Abort => TransactionOutcome::Abort,

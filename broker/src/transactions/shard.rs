@@ -159,7 +159,6 @@ fn hand_out(id: &KStr, transaction: &mut Transaction, turn: &mut Turn<'_>) {
         id: id.detach(),
         job,
         identity: transaction.stored.identity,
-        coordinator_epoch: turn.moment.leader_epoch,
         outcome,
         version: transaction.stored.version,
         partitions: transaction.stored.partitions.to_vec(),

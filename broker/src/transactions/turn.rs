@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use millstream_log::LeaderEpoch;
 use millstream_protocol::{ErrorCode, KStr};
 
 use super::record::Form;
@@ -57,7 +56,6 @@ pub(crate) struct Finish {
     pub(crate) job: JobNumber,
     /// The epoch that the producer has from here on.
     pub(crate) identity: Identity,
-    pub(crate) coordinator_epoch: LeaderEpoch,
     pub(crate) outcome: Outcome,
     pub(crate) version: Version,
     pub(crate) partitions: Vec<TopicPartition>,

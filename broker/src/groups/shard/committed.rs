@@ -252,13 +252,14 @@ pub(super) fn admit_offset(
     if !turn.topics.named(place.topic).is_some_and(|facts| facts.has(place.partition)) {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
-    let (metadata, most) = (&asked.metadata, turn.settings.offset_metadata_max);
+    let Committed { offset, leader_epoch, metadata, committed_ms } = asked;
+    let most = turn.settings.offset_metadata_max;
     // Kafka counts as Java does. No string has more UTF-16 units than bytes.
     if metadata.len() > most && metadata.encode_utf16().count() > most {
         return Err(ErrorCode::OffsetMetadataTooLarge);
     }
     let metadata = if metadata.is_empty() { KStr::default() } else { metadata.detach() };
-    Ok(Committed { metadata, ..asked })
+    Ok(Committed { offset, leader_epoch, metadata, committed_ms })
 }
 
 /// What the answers to one OffsetFetch have in common.

@@ -7,7 +7,7 @@ mod simulation;
 
 use std::time::Duration;
 
-use millstream_log::{LeaderEpoch, ProducerId};
+use millstream_log::ProducerId;
 use millstream_protocol::KStr;
 
 use super::*;
@@ -61,7 +61,6 @@ impl Bed {
         let moment = Moment {
             now: Now { steady: Millis(self.now_ms), wall_ms: self.now_ms },
             next_batch: BatchNumber(u64::try_from(self.log.len()).unwrap() + 1),
-            leader_epoch: LeaderEpoch::new(7),
         };
         let (level, jobs) = (self.level, &self.jobs);
         let before = self.fx.records.len();

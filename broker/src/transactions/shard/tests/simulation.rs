@@ -459,7 +459,6 @@ impl World {
                     id: ID,
                     job: JobNumber(u64::MAX),
                     identity,
-                    coordinator_epoch: LeaderEpoch::new(7),
                     outcome: Abort,
                     version: Two,
                     partitions: Vec::new(),
