@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use millstream_fuzz::{files, folder};
+use millstream_fuzz::{files, folder, transactions};
 use millstream_log::SimDisk;
 
 fn main() -> std::io::Result<()> {
@@ -21,6 +21,9 @@ fn main() -> std::io::Result<()> {
     for how in [0, 1, 3] {
         save("snapshot", &format!("mode-{how}"), &[&[how, 0], &first("snapshot")[..]].concat())?;
     }
+    let aborted = transactions();
+    let index = files(&aborted, "txnindex").into_iter().next().and_then(|path| aborted.content(&path));
+    save("aborted", "txnindex", &[&[0, 34], &index.unwrap_or_default()[..]].concat())?;
     save("leftovers", "cleaned", &[&[2, 0], &first("log")[..]].concat())?;
     save("leftovers", "snapshot", &[&[6, 0], &first("snapshot")[..]].concat())?;
     for (which, path) in [(0, "/data/meta/log"), (4, "/data/meta/log"), (3, "/data/format")] {

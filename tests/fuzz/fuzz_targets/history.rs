@@ -11,7 +11,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(ops) = history::read(input) else { return };
     let mut sent = BTreeSet::new();
     let mut values = ops.iter().flat_map(|op| match &op.action {
-        Action::Send { records } => records.iter().map(|record| (record.key, record.value)).collect(),
+        Action::Send { records, .. } => records.iter().map(|record| (record.key, record.value)).collect(),
         _ => Vec::new(),
     });
     if !values.all(|value| sent.insert(value)) {

@@ -166,7 +166,7 @@ fn read(way: &mut Way, of: &Place, from: i64) -> Result<Vec<KeyValue>, Failure> 
     let mut position = from;
     while records.len() < RECORDS {
         match way.fetch(of, position, Isolation::Committed) {
-            Ok(Ok(Ok(seen))) if seen.records.is_empty() => break,
+            Ok(Ok(Ok(seen))) if seen.records.is_empty() && !records.is_empty() => break,
             Ok(Ok(Ok(seen))) => {
                 position = seen.next;
                 records.extend(seen.records.into_iter().map(|record| {
