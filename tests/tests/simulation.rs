@@ -1,6 +1,8 @@
 //! Claims about the whole broker, each shown by runs that a printed seed repeats.
 
-use millstream_tests::simulation::{Plan, Planted, Report, commits, run};
+use millstream_tests::simulation::{
+    Lie, Plan, Planted, Report, TransactionPlan, TransactionReport, commits, run, transactions,
+};
 
 /// The first seed of a run can be chosen, and how many follow.
 fn number(variable: &str, default: u64) -> u64 {
@@ -55,6 +57,31 @@ fn committed_offsets_never_fall() {
 fn a_sync_that_is_left_out_costs_an_offset_and_is_found() {
     let found = (0..10).find_map(|seed| commits(seed, Some(Planted::OneSyncInFiveLies)).err());
     println!("{}", found.expect("a disk that lies was not found"));
+}
+
+#[test]
+fn transactions_are_seen_whole_or_not_at_all() {
+    let (first, count) = (number("MILLSTREAM_SIM_SEED", 0), number("MILLSTREAM_SIM_TRANSACTIONS", 20));
+    let whole_trace = number("MILLSTREAM_SIM_TRACE", 0) > 0;
+    let mut total = TransactionReport::default();
+    for seed in first..first + count {
+        let plan = TransactionPlan { whole_trace, ..TransactionPlan::short(seed) };
+        total = total.plus(transactions(plan).unwrap_or_else(|failure| panic!("{failure}")));
+    }
+    println!("{count} seeds from {first}: {total:?}");
+    assert!(total.committed > 10 * count && total.aborted > count, "{total:?}: this proves little");
+    assert!(total.ends > count && total.bites > 0, "nothing went wrong: this proves nothing");
+    assert!(total.fenced > 0 && total.held_back > 0, "{total:?}: nobody came too late");
+}
+
+#[test]
+fn a_decision_that_is_not_durable_is_found() {
+    for lie in [Lie::OneSyncInFive, Lie::Decisions] {
+        let plan = |seed| TransactionPlan { planted: Some(lie), ..TransactionPlan::short(seed) };
+        let found = (0..40).find_map(|seed| transactions(plan(seed)).err());
+        let found = found.unwrap_or_else(|| panic!("{lie:?} was not found"));
+        println!("{lie:?}: seed {}: {}", found.seed, found.what);
+    }
 }
 
 #[test]

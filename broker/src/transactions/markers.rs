@@ -100,12 +100,19 @@ async fn attempt(node: &Arc<Node>, finish: &Finish, partition: &TopicPartition) 
         return Ok(Took::Nothing);
     }
     let marker = Marker { only_if: Some(guard), ..finish.marker(node.topics.leader_epoch()) };
-    if *topic == CONSUMER_OFFSETS {
-        node.groups.append_marker(node, *partition, marker).await?;
-        return Ok(Took::It);
+    let written = match *topic == CONSUMER_OFFSETS {
+        true => node.groups.append_marker(node, *partition, marker).await.map_err(NotYet::Groups),
+        false => append(&log, marker).await.map_err(NotYet::Refused),
+    };
+    match written {
+        // It has a later epoch of this producer, and takes none of those while an earlier transaction is open: the marker came
+        // before, and the coordinator's record of that was lost.
+        Err(
+            NotYet::Refused(AppendError::InvalidProducerEpoch { .. })
+            | NotYet::Groups(MarkerError::Log(AppendError::InvalidProducerEpoch { .. })),
+        ) => Ok(Took::It),
+        written => written.map(|()| Took::It),
     }
-    append(&log, marker).await?;
-    Ok(Took::It)
 }
 
 /// Ready when the marker is durable, or refused.
