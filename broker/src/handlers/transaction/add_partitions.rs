@@ -40,7 +40,7 @@ impl Handler for AddPartitionsToTxn {
     fn handle(call: Call, request: AddPartitionsToTxnRequest) -> Answer<AddPartitionsToTxnResponse> {
         if call.version >= BATCHED {
             let results: Vec<_> =
-                request.transactions.into_iter().map(|transaction| add(&call, transaction)).collect();
+                request.transactions.iter().map(|transaction| add(&call, transaction)).collect();
             return Answer::Later(Box::pin(async move {
                 AddPartitionsToTxnResponse {
                     results_by_transaction: join_all(results).await,
@@ -50,7 +50,7 @@ impl Handler for AddPartitionsToTxn {
         }
         let result = add(
             &call,
-            AddPartitionsToTxnTransaction {
+            &AddPartitionsToTxnTransaction {
                 transactional_id: request.v3_and_below_transactional_id,
                 producer_id: request.v3_and_below_producer_id,
                 producer_epoch: request.v3_and_below_producer_epoch,
@@ -72,14 +72,14 @@ type Told = Vec<(TopicPartition, ErrorCode)>;
 
 fn add(
     call: &Call,
-    transaction: AddPartitionsToTxnTransaction,
+    transaction: &AddPartitionsToTxnTransaction,
 ) -> impl Future<Output = AddPartitionsToTxnResult> + use<> {
     let id = transaction.transactional_id.detach();
     let told = answer(call, transaction);
     async move { AddPartitionsToTxnResult { transactional_id: id, topic_results: by_topic(told.await) } }
 }
 
-fn answer(call: &Call, transaction: AddPartitionsToTxnTransaction) -> Boxed<Told> {
+fn answer(call: &Call, transaction: &AddPartitionsToTxnTransaction) -> Boxed<Told> {
     let by =
         Identity { producer: ProducerId::new(transaction.producer_id), epoch: transaction.producer_epoch };
     let named = named(&transaction.topics);

@@ -388,7 +388,7 @@ impl World {
         for (_, waits) in ready {
             match waits {
                 Waits::Reply(ticket, what) => self.tell(ticket, what),
-                Waits::Deed(finish) => self.carry_out(finish),
+                Waits::Deed(finish) => self.carry_out(&finish),
                 Waits::Acknowledge { client, request } => self.reply(client, request, Told::Done(Ok(()))),
             }
         }
@@ -405,7 +405,7 @@ impl World {
         self.send(Event::Told { client, request, what }, version);
     }
 
-    fn carry_out(&mut self, finish: Finish) {
+    fn carry_out(&mut self, finish: &Finish) {
         if finish.partitions.is_empty() {
             let (id, job) = (finish.id.clone(), finish.job);
             self.turn(|shard, turn| shard.on_finished(turn, (&id, job)));
@@ -568,7 +568,7 @@ impl World {
         let one = &mut self.clients[client];
         let me = one.me.unwrap();
         if one.left == 0 {
-            return self.ask_to_end(client, if self.transactions % 5 == 0 { Abort } else { Commit });
+            return self.ask_to_end(client, if self.transactions.is_multiple_of(5) { Abort } else { Commit });
         }
         if one.version == One && !one.added.contains(&partition) {
             one.doing = Doing::Adding(partition);
