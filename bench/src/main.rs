@@ -9,7 +9,6 @@ mod bars;
 mod driver;
 mod durability;
 mod environment;
-mod footprint;
 mod groups;
 mod latency;
 mod meter;

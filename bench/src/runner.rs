@@ -1,5 +1,6 @@
 //! Runs the visits: brokers in turn, round after round, so that a change of the machine's mood meets all.
 
+mod footprint;
 mod page_cache;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::peer::{How, Kafka, Kideal, Millstream, Peer};
 use crate::report::{Report, Setting};
 use crate::sample::{Sample, Summary};
 use crate::workload::Visit;
-use crate::{bars, environment::Environment, footprint};
+use crate::{bars, environment::Environment};
 
 /// Runs everything that was asked for and tells it.
 pub(crate) fn produce_consume(options: &Options) -> Result<()> {

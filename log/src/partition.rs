@@ -13,8 +13,6 @@ use crate::tail::Offsets;
 
 mod epochs;
 mod producers;
-#[cfg(test)]
-mod tests;
 mod transactions;
 
 pub(crate) use epochs::{EpochHistory, EpochRun, EpochStart, SharedEpochs, believable_runs};
@@ -316,3 +314,6 @@ pub(crate) fn append_time(header: &BatchHeader) -> i64 {
         TimestampType::CreateTime => NO_TIMESTAMP,
     }
 }
+
+#[cfg(test)]
+mod tests;

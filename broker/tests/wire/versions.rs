@@ -19,6 +19,17 @@ fn try_all<R: Request>(client: &mut Client, served: &ApiVersionsResponse, reques
     }
 }
 
+/// The APIs of transactions.
+fn try_transactions(client: &mut Client, served: &ApiVersionsResponse) {
+    try_all(client, served, &TxnOffsetCommitRequest::default());
+    try_all(client, served, &WriteTxnMarkersRequest::default());
+    try_all(client, served, &AddPartitionsToTxnRequest::default());
+    try_all(client, served, &AddOffsetsToTxnRequest::default());
+    try_all(client, served, &EndTxnRequest::default());
+    try_all(client, served, &DescribeTransactionsRequest::default());
+    try_all(client, served, &ListTransactionsRequest::default());
+}
+
 #[test]
 fn every_advertised_version_is_answered_in_its_own_form() {
     let bed = Bed::new();
@@ -49,8 +60,6 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &asked());
     try_all(&mut client, &served, &OffsetCommitRequest::default());
     try_all(&mut client, &served, &OffsetFetchRequest::default());
-    try_all(&mut client, &served, &TxnOffsetCommitRequest::default());
-    try_all(&mut client, &served, &WriteTxnMarkersRequest::default());
     for version in 0..=6 {
         client.call(version, &FindCoordinatorRequest::default());
     }
@@ -68,11 +77,7 @@ fn every_advertised_version_is_answered_in_its_own_form() {
     try_all(&mut client, &served, &DeleteTopicsRequest::default());
     try_all(&mut client, &served, &DeleteRecordsRequest::default());
     try_all(&mut client, &served, &InitProducerIdRequest { transactional_id: None, ..Default::default() });
-    try_all(&mut client, &served, &AddPartitionsToTxnRequest::default());
-    try_all(&mut client, &served, &AddOffsetsToTxnRequest::default());
-    try_all(&mut client, &served, &EndTxnRequest::default());
-    try_all(&mut client, &served, &DescribeTransactionsRequest::default());
-    try_all(&mut client, &served, &ListTransactionsRequest::default());
+    try_transactions(&mut client, &served);
     try_all(&mut client, &served, &OffsetForLeaderEpochRequest::default());
     try_all(&mut client, &served, &DescribeConfigsRequest::default());
     try_all(&mut client, &served, &AlterConfigsRequest::default());
