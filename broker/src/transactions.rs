@@ -1,7 +1,7 @@
 //! The transaction coordinator: which producer has a transactional id, and what belongs to its transaction.
 //!
 //! An id belongs to a partition of the internal topic `__transaction_state`. All that is known of the ids of one partition
-//! is a [`Shard`](shard::Shard): a pure state machine behind a coordinator (`crate::coordinator`). Once a decision is
+//! is a [`Shard`]: a pure state machine behind a coordinator (`crate::coordinator`). Once a decision is
 //! durable, [`markers`] has it written into the partitions of the transaction.
 
 mod machine;

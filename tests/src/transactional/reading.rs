@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) markers: Vec<i64>,
     /// The offset after the last whole batch.
     pub(crate) next: i64,
+    /// The leader epoch of that batch; -1 without one.
+    pub(crate) epoch: i32,
 }
 
 /// Reads a slice from a position on; with a list of aborted transactions only what is committed.
@@ -31,7 +33,7 @@ pub(crate) fn read(
     let mut waiting = aborted.unwrap_or_default().to_vec();
     waiting.sort_unstable_by_key(|one| std::cmp::Reverse(one.first_offset));
     let mut excluded = HashSet::new();
-    let mut seen = Seen { next: position, ..Default::default() };
+    let mut seen = Seen { next: position, epoch: -1, ..Default::default() };
     for batch in batches(bytes) {
         // A slice may end in the middle of a batch.
         let Ok(batch) = batch else { break };
@@ -65,6 +67,7 @@ pub(crate) fn read(
             }
         }
         seen.next = last + 1;
+        seen.epoch = header.partition_leader_epoch;
     }
     Ok(seen)
 }

@@ -23,10 +23,28 @@ use crate::transactional::{Line, Of, Place, Unanswered, find_coordinator};
 /// How long a transaction may hold others up, beyond its timeout, in milliseconds.
 const GRACE_MS: i64 = 10_000;
 
+/// Where a reader stands, and the leader epoch of what it read last: a power cut may take what was visible and not
+/// durable, and other records then have its offsets under a later epoch.
+#[derive(Clone, Copy, Debug)]
+struct Stand {
+    position: i64,
+    epoch: i32,
+}
+
+impl Stand {
+    const START: Self = Self { position: 0, epoch: -1 };
+
+    fn after(self, seen: &Seen) -> Self {
+        Self { position: seen.next, epoch: self.epoch.max(seen.epoch) }
+    }
+}
+
 /// What was said to a fetch.
 enum Fetched {
     Seen(Seen),
     OutOfRange,
+    /// What was read last is not in the log any more.
+    Diverged,
     NotNow(ErrorCode),
 }
 
@@ -77,22 +95,22 @@ pub(super) async fn follow(bed: Rc<Bed>, mut chance: Chance) {
     while !bed.is_over() {
         let mut link = Link::new(&bed, chance.fork());
         let process = bed.process();
-        let mut positions: BTreeMap<i32, (Place, i64)> =
-            (0..).zip(places()).map(|(at, place)| (at, (place, 0))).collect();
+        let mut positions: BTreeMap<i32, (Place, Stand)> =
+            (0..).zip(places()).map(|(at, place)| (at, (place, Stand::START))).collect();
         let mut polls = 20 + chance.below(100);
         while polls > 0 && !bed.is_over() {
             polls -= 1;
             link.pause(8).await;
-            for (place, position) in positions.values_mut() {
+            for (place, from) in positions.values_mut() {
                 let began_us = bed.now_us();
-                match fetch(&mut link, place, *position, Isolation::Committed).await {
+                match fetch(&mut link, place, *from, Isolation::Committed).await {
                     Err(what) => bed.fail(what),
                     Ok(Some(Fetched::Seen(seen))) => {
-                        *position = seen.next;
+                        *from = from.after(&seen);
                         note(&bed, process, began_us, place, Isolation::Committed, &seen);
                     }
                     // What a power cut took was not needed to tell what is committed, but its offsets are gone.
-                    Ok(Some(Fetched::OutOfRange)) => polls = 0,
+                    Ok(Some(Fetched::OutOfRange | Fetched::Diverged)) => polls = 0,
                     Ok(Some(Fetched::NotNow(_)) | None) => {}
                 }
             }
@@ -124,14 +142,15 @@ fn parts(record: &Record) -> (&[u8], &[u8]) {
 async fn fetch(
     link: &mut Link,
     place: &Place,
-    position: i64,
+    from: Stand,
     isolation: Isolation,
 ) -> Result<Option<Fetched>, String> {
+    let Stand { position, epoch } = from;
     let partition = FetchPartition {
         partition: place.partition,
         fetch_offset: position,
         current_leader_epoch: -1,
-        last_fetched_epoch: -1,
+        last_fetched_epoch: epoch,
         log_start_offset: -1,
         partition_max_bytes: 2000,
         ..Default::default()
@@ -155,6 +174,9 @@ async fn fetch(
         ErrorCode::OffsetOutOfRange => return Ok(Some(Fetched::OutOfRange)),
         code if code.is_retriable() => return Ok(Some(Fetched::NotNow(code))),
         code => return Err(format!("a Fetch of {place:?} at {position} was answered with {}", code.name())),
+    }
+    if data.diverging_epoch.end_offset >= 0 {
+        return Ok(Some(Fetched::Diverged));
     }
     let aborted = data.aborted_transactions.unwrap_or_default();
     let aborted = (isolation == Isolation::Committed).then_some(&aborted[..]);
@@ -258,17 +280,18 @@ async fn read_one(
     isolation: Isolation,
 ) -> Result<Vec<Record>, String> {
     let bed = Rc::clone(&link.bed);
-    let (mut records, mut position, mut patience) = (Vec::new(), 0, 200);
+    let (mut records, mut from, mut patience) = (Vec::new(), Stand::START, 200);
     loop {
         let began_us = bed.now_us();
-        match fetch(link, place, position, isolation).await? {
-            Some(Fetched::Seen(seen)) if seen.next == position => return Ok(records),
+        match fetch(link, place, from, isolation).await? {
+            Some(Fetched::Seen(seen)) if seen.next == from.position => return Ok(records),
             Some(Fetched::Seen(seen)) => {
                 note(&bed, process, began_us, place, isolation, &seen);
-                position = seen.next;
+                from = from.after(&seen);
                 records.extend(seen.records);
             }
-            Some(Fetched::OutOfRange) => {
+            Some(Fetched::OutOfRange | Fetched::Diverged) => {
+                let position = from.position;
                 return Err(format!("{place:?} has no offset {position}, though it was read up to there"));
             }
             Some(Fetched::NotNow(_)) | None if patience > 0 => {
