@@ -136,6 +136,7 @@ impl Proof {
         Self::PowerCut,
         Self::Relaxed,
         Self::Simulate,
+        Self::Transactions,
         Self::Kill,
         Self::KillCleaned,
         Self::Fsync,

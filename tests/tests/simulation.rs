@@ -74,6 +74,12 @@ fn transactions_are_seen_whole_or_not_at_all() {
     assert!(total.fenced > 0 && total.held_back > 0, "{total:?}: nobody came too late");
 }
 
+/// A kill left in memory which partitions a transaction has; a power cut took it after the batch was acknowledged.
+#[test]
+fn what_a_kill_left_in_memory_is_on_disk_before_a_transaction_rests_on_it() {
+    transactions(TransactionPlan::short(247)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 #[test]
 fn a_decision_that_is_not_durable_is_found() {
     for lie in [Lie::OneSyncInFive, Lie::Decisions] {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use millstream_log::{FirstBatch, Isolation, Log, Offset, ProducerId, ReadError, ReadFrom};
+use millstream_log::{FirstBatch, FlushError, Isolation, Log, Offset, ProducerId, ReadError, ReadFrom};
 use millstream_protocol::records::{self, BatchError, BatchView, EndMarker};
 use millstream_protocol::{Chunk, FileSlice};
 
@@ -18,6 +18,8 @@ const READ_BYTES: usize = 1 << 20;
 /// Why a machine cannot be had from its log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
+    #[error(transparent)]
+    Flush(#[from] FlushError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("its records cannot be read: {0}")]
@@ -37,11 +39,15 @@ pub(super) struct Loaded<M> {
     damaged: u64,
 }
 
-/// Replays everything that is in the log now; nobody appends meanwhile.
+/// Replays everything that is in the log now, once it is on disk; nobody appends meanwhile.
+///
+/// After a kill the end of the log may be in the page cache only. Answers and markers that rest on it wait for nothing, as
+/// it was not appended by this process; a power cut would take back what they were given for.
 pub(super) fn load<M: StateMachine>(
     log: &Log,
     decompressed_bytes_max: usize,
 ) -> Result<Loaded<M>, LoadError> {
+    log.flush()?;
     let mut loaded = Loaded::<M>::default();
     let mut from = log.offsets().log_start;
     let end = log.offsets().high_watermark;
@@ -129,5 +135,46 @@ fn bytes_of(chunk: Chunk) -> io::Result<Bytes> {
             file.read_exact_at(&mut bytes, offset)?;
             Ok(Bytes::from(bytes))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millstream_log::{
+        Acks, Append, CleanStart, Clock, Disk, Flusher, LeaderEpoch, LogConfig, ManualClock, OpenOptions,
+        SimDisk,
+    };
+    use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
+
+    use super::*;
+    use crate::groups::Shard;
+
+    #[test]
+    fn nothing_rests_on_records_that_a_power_cut_could_still_take() {
+        let disk = SimDisk::new();
+        disk.create_dir("/log".as_ref()).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1));
+        let (log, _) = Log::open(OpenOptions {
+            disk: Arc::new(disk),
+            clock: Arc::clone(&clock),
+            // Nobody steps it: what is durable was flushed on the spot.
+            flusher: Flusher::stepped(clock),
+            dir: "/log".into(),
+            config: LogConfig::default(),
+            leader_epoch: LeaderEpoch::new(1),
+            clean: CleanStart::No,
+        })
+        .unwrap();
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.append(&NewRecord { timestamp: 1, key: None, value: Some(b"v"), headers: &[] });
+        let batch = builder.build();
+        let header = BatchView::parse(&batch).unwrap().header();
+        let append = Append { batch, header, acks: Acks::Written, transaction: None };
+        drop(log.append(append, Box::new(|result| assert!(result.is_ok()))));
+        assert!(log.durable_point() < log.offsets().log_end, "what a kill leaves in memory");
+        load::<Shard>(&log, 1 << 20).unwrap();
+        assert_eq!(log.durable_point(), log.offsets().log_end);
     }
 }
