@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -41,10 +41,14 @@ struct Scale {
     broker_kills: usize,
     copier_kills: usize,
     zombies: usize,
+    /// Bounds of a copier's wait between two batches, in milliseconds: long enough that the harm is done before the copy is.
+    pace: (u64, u64),
 }
 
-const SHORT: Scale = Scale { records: 20_000, broker_kills: 12, copier_kills: 12, zombies: 4 };
-const LONG: Scale = Scale { records: 100_000, broker_kills: 200, copier_kills: 150, zombies: 50 };
+const SHORT: Scale =
+    Scale { records: 20_000, broker_kills: 12, copier_kills: 12, zombies: 4, pace: (100, 250) };
+const LONG: Scale =
+    Scale { records: 100_000, broker_kills: 200, copier_kills: 150, zombies: 50, pace: (300, 700) };
 
 /// One kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +69,15 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
     let load = Load::new(setup.address());
     let threads = load.start(&mut chance);
     let began = Instant::now();
-    let mut field =
-        Field { setup: &setup, broker: Some(broker), copiers: Vec::new(), each, chance, lost: Vec::new() };
+    let mut field = Field {
+        setup: &setup,
+        broker: Some(broker),
+        copiers: Vec::new(),
+        each,
+        pace: scale.pace,
+        chance,
+        lost: Vec::new(),
+    };
     let met = field.fight(scale)?;
     let lasted = began.elapsed();
     load.finish();
@@ -83,7 +94,12 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
     load.end();
     broker.stop()?;
     let figures = verdict(&load.recorder, &load.wrongs(), options)?;
-    if met.fenced < met.woken || met.woken == 0 {
+    if met.woken == 0 {
+        return Err(Failure::Invalid(
+            "every copier had ended before a zombie was to be made of it".to_owned(),
+        ));
+    }
+    if met.fenced < met.woken {
         return Err(Failure::Broken(format!("{} of {} zombies were fenced", met.fenced, met.woken)));
     }
     Ok(format!(
@@ -134,6 +150,8 @@ struct Copier {
     partition: i32,
     child: Child,
     said: Arc<Mutex<Said>>,
+    /// Hears what it says, until it has said all.
+    hearer: Option<JoinHandle<()>>,
 }
 
 impl Copier {
@@ -146,7 +164,7 @@ impl Copier {
             .context("a copier cannot be started")?;
         let said = Arc::new(Mutex::new(Said::default()));
         let (lines, heard) = (child.stdout.take().context("its output is not a pipe")?, Arc::clone(&said));
-        thread::spawn(move || {
+        let hearer = thread::spawn(move || {
             for line in BufReader::new(lines).lines().map_while(Result::ok) {
                 let mut said = heard.lock();
                 said.has_claimed |= line == "claimed";
@@ -156,7 +174,7 @@ impl Copier {
                 said.last = Some(line);
             }
         });
-        Ok(Self { partition, child, said })
+        Ok(Self { partition, child, said, hearer: Some(hearer) })
     }
 
     fn pid(&self) -> Result<Pid> {
@@ -173,6 +191,10 @@ impl Copier {
     fn ended(&mut self) -> Result<Option<String>> {
         if self.child.try_wait()?.is_none() {
             return Ok(None);
+        }
+        // Its last word may still be in the pipe.
+        if let Some(hearer) = self.hearer.take() {
+            hearer.join().map_err(|_| anyhow!("who listens to a copier panicked"))?;
         }
         Ok(Some(self.said.lock().last.clone().unwrap_or_default()))
     }
@@ -192,6 +214,7 @@ struct Field<'a> {
     broker: Option<Broker>,
     copiers: Vec<Copier>,
     each: i64,
+    pace: (u64, u64),
     chance: StdRng,
     /// Last words of copiers that gave up.
     lost: Vec<String>,
@@ -222,7 +245,7 @@ impl Field<'_> {
         for (at, harm) in (0..).zip(harms) {
             // Spread over what is to be copied, or it would be over before the harm is.
             let wanted = self.each * i64::from(PARTITIONS) * at / (total + 1);
-            let deadline = Instant::now() + Duration::from_millis(700);
+            let deadline = Instant::now() + Duration::from_millis(300);
             while self.committed() < wanted && Instant::now() < deadline {
                 self.replace_ended()?;
                 pause(Duration::from_millis(2));
@@ -250,7 +273,7 @@ impl Field<'_> {
     }
 
     fn new_copier(&mut self, partition: i32) -> Result<Copier> {
-        let pace = Duration::from_millis(self.chance.random_range(5..40));
+        let pace = Duration::from_millis(self.chance.random_range(self.pace.0..self.pace.1));
         Copier::start(self.setup.address(), partition, self.each, pace)
     }
 
