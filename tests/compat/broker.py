@@ -19,6 +19,8 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# Far longer than either takes.
+START_S, STOP_S = 180, 180
 
 
 def millstream_binary():
@@ -26,11 +28,13 @@ def millstream_binary():
     return os.environ.get("FOREIGN_MILLSTREAM", str(ROOT / "target" / "release" / "millstream"))
 
 
-def free_port():
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def reserved_port():
+    """A socket on a free port that does not listen: while it is there nobody gets the port but who names it, also while the broker
+    is away."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Broker:
@@ -41,7 +45,8 @@ class Broker:
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.output = self.folder / "broker.out"
-        self.port = free_port()
+        self.held = reserved_port()
+        self.port = self.held.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
         self.settings = dict(settings)
         self.process = None
@@ -63,7 +68,7 @@ class Broker:
                 self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         while not answers(self.port):
-            if self.process.poll() is not None or time.monotonic() - began > 60:
+            if self.process.poll() is not None or time.monotonic() - began > START_S:
                 raise SystemExit(f"the broker did not start:\n{self.log_tail()}")
             time.sleep(0.02)
         return time.monotonic() - began
@@ -74,9 +79,9 @@ class Broker:
         self.process.wait()
 
     def stop(self):
-        """A graceful stop; anything but exit code 0 (143 for Java) within a minute is a failure."""
+        """A graceful stop; anything but exit code 0 (143 for Java) in good time is a failure."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=60)
+        code = self.process.wait(timeout=STOP_S)
         if code not in ((0, 143) if self.kind == "kafka" else (0,)):
             raise SystemExit(f"the broker ended with {code} on SIGTERM:\n{self.log_tail()}")
 
@@ -117,6 +122,7 @@ def running(kind, settings=()):
     finally:
         if broker.process is not None and broker.process.poll() is None:
             broker.kill()
+        broker.held.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
