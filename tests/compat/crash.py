@@ -24,7 +24,8 @@ from broker import add_broker_option, millstream_binary, running
 PARTITIONS = 4
 TOPIC = "crash"
 IN_FLIGHT = 2_000
-FINISH_S = 120
+FINISH_S = 300
+PATIENCE_S = 180
 
 
 def payload(producer, number):
@@ -193,12 +194,12 @@ def create_topic(address):
     """The topic, with its partitions."""
     admin = AdminClient({"bootstrap.servers": address, "logger": QUIET})
     for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)]).values():
-        future.result(timeout=30)
+        future.result(timeout=120)
 
 
 def await_load(loads, before):
     """Waits until each load got acknowledgements since the last start and has records on their way; answers how many."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         in_flight = [load.in_flight() for load in loads]
         if all(len(load.acknowledged) > count for load, count in zip(loads, before)) and min(in_flight) > 0:
@@ -207,7 +208,7 @@ def await_load(loads, before):
             if load.fatal is not None:
                 raise SystemExit(f"{load.name} got a fatal error: {load.fatal}")
         time.sleep(0.005)
-    raise SystemExit("INVALID: no acknowledgement came within 60 s of a restart, so no kill would prove anything")
+    raise SystemExit(f"INVALID: no acknowledgement came within {PATIENCE_S} s of a restart, so no kill would prove anything")
 
 
 def kill_loop(broker, loads, kills, chance):
@@ -224,7 +225,7 @@ def kill_loop(broker, loads, kills, chance):
 
 def watermarks(reader, partition):
     """First offset and end of a partition; a broker that is still taking up its partitions is asked again."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return reader.get_watermark_offsets(TopicPartition(TOPIC, partition), timeout=30)

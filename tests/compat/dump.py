@@ -49,7 +49,7 @@ def fill(broker, path):
             command = PRODUCERS["kcat"](broker.address, TOPIC, codec, str(path))
             # Small batches, so that the sparse indexes get entries.
             command[1:1] = ["-X", "batch.num.messages=20"]
-            subprocess.run(command, check=True, timeout=120)
+            subprocess.run(command, check=True, timeout=300)
         if _round == 0:
             broker.kill()
             broker.start()
@@ -69,7 +69,7 @@ def fill_compacted(broker):
 
     def own(*arguments, text=""):
         command = [millstream_binary(), *arguments, "--bootstrap", broker.address]
-        subprocess.run(command, check=True, timeout=120, input=text, text=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, timeout=300, input=text, text=True, stdout=subprocess.DEVNULL)
 
     configs = [word for key, value in COMPACTED_SETTINGS.items() for word in ("--config", f"{key}={value}")]
     own("topic", "create", COMPACTED, "--partitions", "1", *configs)
@@ -79,7 +79,7 @@ def fill_compacted(broker):
         own("produce", COMPACTED, "--key-separator", ":", "--batch-bytes", "4096", text=lines)
     deleted = "".join(f"k{key}:\n" for key in range(KEYS // 4))
     kcat = ["kcat", "-P", "-b", broker.address, "-t", COMPACTED, "-p", "0", "-K", ":", "-Z", "-X", "acks=all"]
-    subprocess.run(kcat, check=True, timeout=120, input=deleted, text=True)
+    subprocess.run(kcat, check=True, timeout=300, input=deleted, text=True)
     others = "".join(f"z{key}:{'v' * 100}\n" for key in range(2 * KEYS))
     own("produce", COMPACTED, "--key-separator", ":", "--batch-bytes", "4096", text=others)
     own("topic", "compact", COMPACTED)

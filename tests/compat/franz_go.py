@@ -15,7 +15,7 @@ import suite
 from broker import HERE, running
 from tools import CACHE
 
-LIMIT_S = 175
+LIMIT_S = 600
 SETTINGS = {"group.initial.rebalance.delay.ms": "0"}
 # The tests that dial through the chaos.
 CHAOS = ["TestGroupETL", "TestTxnEtl"]

@@ -12,7 +12,6 @@ import suite
 from broker import running
 from tools import CACHE, java
 
-LIMIT_S = 170
 # Short, so that cases need not wait for what is rare.
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
@@ -63,7 +62,7 @@ def run(options, address, listed, results):
 def turn_transactions_down(address):
     """Sets the feature, so that a new client does what an old one does."""
     wanted = ["--bootstrap-server", address, "downgrade", "--feature", "transaction.version=1"]
-    subprocess.run(java("org.apache.kafka.tools.FeatureCommand", *wanted), stdin=subprocess.DEVNULL, timeout=60, check=True)
+    subprocess.run(java("org.apache.kafka.tools.FeatureCommand", *wanted), stdin=subprocess.DEVNULL, timeout=180, check=True)
 
 
 def main():

@@ -10,7 +10,7 @@ import uuid
 
 from tools import java
 
-LIMIT_S = 60
+LIMIT_S = 240
 SETTINGS = {"num.partitions": 2, "group.initial.rebalance.delay.ms": 0}
 MAIN = {
     "broker-api-versions": "BrokerApiVersionsCommand",
@@ -116,7 +116,7 @@ class Member:
 
     def __exit__(self, *_error):
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=120)
 
 
 def tail(said):
@@ -143,7 +143,7 @@ def hasnt(said, *patterns):
 
 def eventually(holds):
     """Tries again until it holds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             return holds()

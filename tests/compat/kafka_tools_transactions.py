@@ -29,18 +29,18 @@ class Open:
         self.identity = kafka.name(name)
         settings = {"bootstrap.servers": kafka.broker.address, "transactional.id": self.identity, "linger.ms": 0, "log_level": 0}
         self.producer = Producer(settings)
-        self.producer.init_transactions(30)
+        self.producer.init_transactions(60)
         self.producer.begin_transaction()
         for value in values:
             self.producer.produce(topic, value, partition=0)
-        self.producer.flush(20)
+        self.producer.flush(60)
 
     def commit(self):
         """Commits it."""
-        self.producer.commit_transaction(20)
+        self.producer.commit_transaction(60)
 
 
-def read(kafka, topic, count, patience=20):
+def read(kafka, topic, count, patience=120):
     """So many values of partition 0 with read_committed, and what comes within a second after them."""
     settings = {"bootstrap.servers": kafka.broker.address, "group.id": "judge", "isolation.level": "read_committed", "log_level": 0}
     consumer = Consumer(settings)
@@ -68,7 +68,7 @@ def filled(kafka, what, count):
     producer = Producer({"bootstrap.servers": kafka.broker.address, "enable.idempotence": True, "log_level": 0})
     for number in range(count):
         producer.produce(topic, str(number), partition=0)
-    if producer.flush(20):
+    if producer.flush(60):
         raise Wrong("records were not delivered")
     return topic
 
@@ -197,7 +197,7 @@ def dump_of_transactions(kafka):
         inner = Kafka(broker, kafka.folder)
         topic = inner.topic("dumped", 1)
         transaction = Open(inner, "dumped", topic)
-        transaction.producer.abort_transaction(20)
+        transaction.producer.abort_transaction(60)
         transaction.producer.begin_transaction()
         transaction.producer.produce(topic, "c", partition=0)
         transaction.commit()

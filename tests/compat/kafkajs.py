@@ -9,7 +9,7 @@ from broker import HERE, running
 from tools import CACHE
 
 SETTINGS = {"group.initial.rebalance.delay.ms": 0}
-LIMIT_S = 170
+LIMIT_S = 600
 
 
 def main():

@@ -17,7 +17,7 @@ import suite
 from broker import HERE, running
 from tools import LIBRDKAFKA
 
-LIMIT_S = 180
+LIMIT_S = 600
 # A line that fails is run once more, with librdkafka telling what it does, and both tries are printed: a pass at the second
 # try is a finding, not a success.
 DEBUG = "broker,protocol,metadata,topic"

@@ -26,7 +26,7 @@ from clients import (
     installed,
 )
 
-LIMIT_S = 300
+LIMIT_S = 600
 
 
 def produce(broker, name, codec, topic, path):

@@ -30,7 +30,7 @@ def kafka_python_produce(address, topic, codec, path):
     sent = [producer.send(topic, value, key, partition=0) for key, value in lines(path)]
     producer.flush(60)
     for future in sent:
-        future.get(timeout=10)
+        future.get(timeout=60)
     producer.close()
 
 

@@ -7,7 +7,7 @@ import aiokafka
 import confluent_kafka
 import kafka
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 class Confluent:

@@ -23,7 +23,7 @@ from tools import CACHE, java
 
 PARTITIONS = 3
 WORDS = 150
-PATIENCE_S = 90
+PATIENCE_S = 240
 INPUT, OUTPUT, APPLICATION = "lines", "counts", "word-count"
 CHANGELOG = f"{APPLICATION}-counts-changelog"
 SETTINGS = {"group.initial.rebalance.delay.ms": "0"}
@@ -70,7 +70,7 @@ class Counter:
     def stop(self):
         """An orderly end."""
         self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(timeout=40) not in (0, 143):
+        if self.process.wait(timeout=PATIENCE_S) not in (0, 143):
             raise Wrong(f"the program did not end well:\n{self.tail()}")
 
     def forget(self):
@@ -98,7 +98,7 @@ class Writer(threading.Thread):
             words = [f"w{min(self.chance.randrange(WORDS), self.chance.randrange(WORDS))}" for _ in range(6)]
             self.producer.produce(INPUT, " ".join(words), partition=self.chance.randrange(PARTITIONS), on_delivery=self.delivered(words))
             self.producer.poll(0)
-        if self.producer.flush(30):
+        if self.producer.flush(PATIENCE_S):
             self.failed.append("lines were not delivered")
 
     def delivered(self, words):
@@ -172,7 +172,7 @@ def judge(reader, words):
 def check_changelog(address, words):
     """Its last count of each word must be the recount."""
     changelog = Reader(address, CHANGELOG, PARTITIONS)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while changelog.last() != dict(words):
         if time.monotonic() > deadline:
             wrong = {word: (changelog.last().get(word), count) for word, count in words.items() if changelog.last().get(word) != count}
@@ -184,7 +184,7 @@ def run(broker, options, results):
     """The whole of it; notes each harm, for it tells how long one takes, and the judgement."""
     admin = AdminClient(QUIET | {"bootstrap.servers": broker.address})
     for made in admin.create_topics([NewTopic(INPUT, PARTITIONS, 1), NewTopic(OUTPUT, 2, 1)]).values():
-        made.result(20)
+        made.result(PATIENCE_S)
     app = Counter(broker.address, broker.folder, "one")
     writer, reader = Writer(broker.address, options.seed, options.rate), Reader(broker.address, OUTPUT, 2)
     began = time.monotonic()

@@ -27,7 +27,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /** What a case stands on: clients of one broker, topics and groups of its own, and everything closed at the end. */
 public final class Bed implements AutoCloseable {
     /** Longer than anything takes. */
-    static final Duration PATIENCE = Duration.ofSeconds(30);
+    static final Duration PATIENCE = Duration.ofSeconds(120);
 
     final String address;
     /** The group protocol of the consumers: classic or consumer. */
@@ -83,8 +83,8 @@ public final class Bed implements AutoCloseable {
         settings.put("bootstrap.servers", address);
         settings.put("transactional.id", id);
         settings.put("max.block.ms", PATIENCE.toMillis());
-        settings.put("delivery.timeout.ms", 20_000);
-        settings.put("request.timeout.ms", 10_000);
+        settings.put("delivery.timeout.ms", 60_000);
+        settings.put("request.timeout.ms", 30_000);
         for (int i = 0; i < pairs.length; i += 2) {
             settings.put((String) pairs[i], pairs[i + 1]);
         }

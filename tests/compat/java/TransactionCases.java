@@ -117,7 +117,7 @@ public final class TransactionCases {
     public static void aReaderThatWaitsIsWokenByTheCommit(Bed bed) throws Exception {
         String topic = bed.topic("woken", 1);
         KafkaProducer<String, String> producer = bed.ready(bed.name("woken"));
-        KafkaConsumer<String, String> reader = bed.consumer(null, "isolation.level", "read_committed", "fetch.max.wait.ms", "20000");
+        KafkaConsumer<String, String> reader = bed.consumer(null, "isolation.level", "read_committed", "fetch.max.wait.ms", "25000");
         reader.assign(Bed.partitions(topic, 1));
         producer.beginTransaction();
         write(producer, topic, 1, "x");
@@ -125,7 +125,7 @@ public final class TransactionCases {
         producer.commitTransaction();
         long began = System.nanoTime();
         Bed.same(List.of("x"), Bed.poll(reader, 1), "what was committed");
-        Bed.check(System.nanoTime() - began < Duration.ofSeconds(10).toNanos(), "not by its fetch.max.wait.ms");
+        Bed.check(System.nanoTime() - began < Duration.ofSeconds(20).toNanos(), "not by its fetch.max.wait.ms");
         // Answers the fetch that is parked by now, for which closing the consumer would wait.
         transaction(producer, topic, true, "y");
     }
@@ -291,7 +291,7 @@ public final class TransactionCases {
 
     public static void aTransactionThatTakesTooLongIsAborted(Bed bed) throws Exception {
         String topic = bed.topic("timeout", 1), id = bed.name("timeout");
-        KafkaProducer<String, String> slow = bed.ready(id, "transaction.timeout.ms", 1500);
+        KafkaProducer<String, String> slow = bed.ready(id, "transaction.timeout.ms", 6000);
         slow.beginTransaction();
         write(slow, topic, 1, "late");
         bed.fill(topic, 1, 1);
@@ -317,7 +317,7 @@ public final class TransactionCases {
         producer.beginTransaction();
         write(producer, topic, 1, "with it");
         Future<RecordMetadata> large = send(producer, topic, 0, "x".repeat(8_000_000));
-        ExecutionException refused = Bed.throwsError(ExecutionException.class, () -> large.get(20, TimeUnit.SECONDS));
+        ExecutionException refused = Bed.throwsError(ExecutionException.class, () -> large.get(Bed.PATIENCE.toSeconds(), TimeUnit.SECONDS));
         Bed.check(refused.getCause() instanceof RecordTooLargeException, "the record: " + refused.getCause());
         Bed.throwsError(KafkaException.class, producer::commitTransaction);
         producer.abortTransaction();

@@ -1,7 +1,7 @@
 // KafkaJS's groups, transactions and admin client: groups.js ADDRESS [CASE...]. Prints "PASS name seconds" or "FAIL name seconds reason".
 const { AssignerProtocol, ConfigResourceTypes, Kafka, logLevel } = require("kafkajs");
 
-const PATIENCE_MS = 40_000;
+const PATIENCE_MS = 120_000;
 const [, , address, ...only] = process.argv;
 const kafka = new Kafka({ brokers: [address], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 50, retries: 10 } });
 const unique = () => Math.random().toString(36).slice(2, 10);
