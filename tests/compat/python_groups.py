@@ -16,7 +16,7 @@ import suite
 from broker import running
 from python_adapters import CLIENTS
 
-PATIENCE_S = 40
+PATIENCE_S = 120
 # Not 0: kafka-python 3.0.12 joins at once, learns of its topics and joins again. If a poll's time is up while that goes on, it never
 # looks at what it was given: as leader it has assigned by then, so it believes that it need not join. The slower a first join,
 # the rarer that is.
@@ -44,9 +44,9 @@ class Bed:
     def topic(self, what, partitions):
         """Makes a topic."""
         name = self.name(what)
-        self.admin.create_topics([NewTopic(name, partitions, 1)])[name].result(20)
+        self.admin.create_topics([NewTopic(name, partitions, 1)])[name].result(PATIENCE_S)
         deadline = time.monotonic() + PATIENCE_S
-        while self.admin.list_topics(timeout=20).topics.get(name) is None:
+        while self.admin.list_topics(timeout=PATIENCE_S).topics.get(name) is None:
             if time.monotonic() > deadline:
                 raise Wrong(f"{name} never came")
         return name
@@ -56,7 +56,7 @@ class Bed:
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 2})
         for number in range(first, first + count):
             producer.produce(topic, str(number).encode(), partition=number % partitions)
-        if producer.flush(20):
+        if producer.flush(PATIENCE_S):
             raise Wrong("records were not delivered")
 
     def member(self, group, topic, **more):
@@ -214,18 +214,18 @@ def confluent_admin_sees_and_moves_groups(bed):
     member = bed.member(group, topic)
     poll_until([member], lambda seen: len(seen) >= 5, "5 records")
     member.commit()
-    listed = bed.admin.list_consumer_groups().result(20)
+    listed = bed.admin.list_consumer_groups().result(PATIENCE_S)
     same(True, group in {found.group_id for found in listed.valid}, "it is listed")
-    described = bed.admin.describe_consumer_groups([group])[group].result(20)
+    described = bed.admin.describe_consumer_groups([group])[group].result(PATIENCE_S)
     same(("STABLE", 1), (described.state.name, len(described.members)), "state and members")
     bed.close(member)
-    poll_until([], lambda _: bed.admin.describe_consumer_groups([group])[group].result(20).state.name == "EMPTY", "empty")
+    poll_until([], lambda _: bed.admin.describe_consumer_groups([group])[group].result(PATIENCE_S).state.name == "EMPTY", "empty")
     moved = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 2)])
-    bed.admin.alter_consumer_group_offsets([moved])[group].result(20)
-    found = bed.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(20)
+    bed.admin.alter_consumer_group_offsets([moved])[group].result(PATIENCE_S)
+    found = bed.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(PATIENCE_S)
     same([(0, 2)], [(each.partition, each.offset) for each in found.topic_partitions], "the offsets")
-    bed.admin.delete_consumer_groups([group])[group].result(20)
-    listed = bed.admin.list_consumer_groups().result(20)
+    bed.admin.delete_consumer_groups([group])[group].result(PATIENCE_S)
+    listed = bed.admin.list_consumer_groups().result(PATIENCE_S)
     same(False, group in {found.group_id for found in listed.valid}, "it is gone")
 
 
@@ -256,36 +256,28 @@ def cases():
     return {f"{name}.{case.__name__}": (client, case) for name, client in CLIENTS.items() for case in SHARED + OWN.get(name, [])}
 
 
-def main():
-    """Runs the cases; exit code 1 unless every one passed."""
-    parser = suite.parser(__doc__)
+def run(description, name, cases, bed_of):
+    """Runs the cases of NAME.list, each in a bed of its own; ends with exit code 1 unless every one passed."""
+    parser = suite.parser(description)
     parser.add_argument("--jobs", type=int, default=4, help="how many at a time: they mostly wait")
     options = parser.parse_args()
-    listed = suite.entries("python_groups.list")
+    listed = suite.entries(f"{name}.list")
     chosen = [entry.number for entry in suite.chosen(listed, options.names)]
     versions = sorted({client.version for client in CLIENTS.values()})
-    results = suite.Results("python", ", ".join(versions))
+    results = suite.Results(name.removesuffix("_groups").replace("_", "-"), ", ".join(versions))
     with running(options.broker, SETTINGS) as broker:
 
         def one(name):
-            client, case = cases()[name]
-            bed = Bed(broker.address, client)
-            began = time.monotonic()
+            client, case = cases[name]
+            bed = bed_of(broker.address, client)
             try:
                 case(bed)
-                results.note(name, None, time.monotonic() - began)
-            except Exception as wrong:  # whatever a client raises is the finding
-                results.note(name, f"{type(wrong).__name__}: {wrong}", time.monotonic() - began)
             finally:
                 bed.close()
 
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(one, [name for name in chosen if name in cases()]))
-    # A case that the list does not name at all is one that somebody forgot.
-    known = {entry.number for entry in listed}
-    suite.compare([entry for entry in listed if entry.number in chosen], [name for name in cases() if name in chosen or name not in known], results)
+        suite.run_cases(cases, one, listed, chosen, options.jobs, results)
     sys.exit(results.end(options, [entry for entry in listed if not entry.run]))
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, "python_groups", cases(), Bed)

@@ -3,15 +3,10 @@
 python_transactions.list names every case.
 """
 
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-import suite
-from broker import running
-from python_groups import SETTINGS, Bed, Wrong, poll_until, same
+from python_groups import Bed, Wrong, poll_until, run, same
 from python_writers import WRITERS
-
 
 
 class Transactions(Bed):
@@ -120,7 +115,7 @@ def a_second_instance_fences_the_first(bed):
 def a_transaction_that_takes_too_long_is_aborted(bed):
     """By the broker, while its producer sleeps."""
     topic, identity = bed.topic("late", 1), bed.name("late")
-    slow, quick = bed.writer(identity, timeout_ms=1500), bed.writer(bed.name("in-time"))
+    slow, quick = bed.writer(identity, timeout_ms=4000), bed.writer(bed.name("in-time"))
     slow.begin()
     slow.write(topic, 0, ["late"])
     transaction(quick, topic, ["in time"])
@@ -158,35 +153,5 @@ def cases():
     return {f"{name}.{case.__name__}": (writer, case) for name, writer in WRITERS.items() for case in CASES}
 
 
-def main():
-    """Runs the cases; exit code 1 unless every one passed."""
-    parser = suite.parser(__doc__)
-    parser.add_argument("--jobs", type=int, default=4, help="how many at a time: they mostly wait")
-    options = parser.parse_args()
-    listed = suite.entries("python_transactions.list")
-    chosen = [entry.number for entry in suite.chosen(listed, options.names)]
-    results = suite.Results("python-transactions", ", ".join(sorted({writer.reader.version for writer in WRITERS.values()})))
-    with running(options.broker, SETTINGS) as broker:
-
-        def one(name):
-            writer, case = cases()[name]
-            bed = Transactions(broker.address, writer)
-            began = time.monotonic()
-            try:
-                case(bed)
-                results.note(name, None, time.monotonic() - began)
-            except Exception as wrong:  # whatever a client raises is the finding
-                results.note(name, f"{type(wrong).__name__}: {wrong}", time.monotonic() - began)
-            finally:
-                bed.close()
-
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(one, [name for name in chosen if name in cases()]))
-    # A case that the list does not name at all is one that somebody forgot.
-    known = {entry.number for entry in listed}
-    suite.compare([entry for entry in listed if entry.number in chosen], [name for name in cases() if name in chosen or name not in known], results)
-    sys.exit(results.end(options, [entry for entry in listed if not entry.run]))
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, "python_transactions", cases(), Transactions)

@@ -13,6 +13,8 @@ import argparse
 import json
 import pathlib
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from broker import HERE, add_broker_option
@@ -109,3 +111,21 @@ def compare(listed, ran, results):
         results.note(name, "is in the list, but did not run")
     for name in sorted(set(ran) - {entry.number for entry in listed}):
         results.note(name, "ran, but the list does not name it")
+
+
+def run_cases(cases, case, listed, chosen, jobs, results):
+    """Runs those of these cases that are chosen, several at a time, by calling `case` with the name; notes what became of each."""
+
+    def one(name):
+        began = time.monotonic()
+        try:
+            case(name)
+            results.note(name, None, time.monotonic() - began)
+        except Exception as wrong:  # whatever a client raises is the finding
+            results.note(name, f"{type(wrong).__name__}: {wrong}", time.monotonic() - began)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, [name for name in chosen if name in cases]))
+    # A case that the list does not name at all is one that somebody forgot.
+    known = {entry.number for entry in listed}
+    compare([entry for entry in listed if entry.number in chosen], [name for name in cases if name in chosen or name not in known], results)
