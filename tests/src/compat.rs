@@ -1,14 +1,17 @@
 //! The card of the foreign clients: each suite of `tests/compat` is a script that starts a broker of its own on a free port, runs
-//! one client's tests against it and writes down what became of each; here they are run one after the other and summed up.
+//! one client's tests against it and writes down what became of each; here they are run, a few at a time, and summed up.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 /// What the card is told.
@@ -29,6 +32,9 @@ pub struct Options {
     /// Print the card as Markdown, with the reason of each test left out
     #[arg(long)]
     pub markdown: bool,
+    /// How many suites run at once: they wait more than they work, but judge time as well
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: NonZero<usize>,
 }
 
 /// Who is judged.
@@ -135,18 +141,36 @@ pub fn run(options: &Options) -> Result<bool> {
         let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("no suite {name}: there are {}", names.join(", "));
     }
-    let mut lines = Vec::new();
-    for suite in SUITES {
-        let asked = options.suites.is_empty() || options.suites.iter().any(|name| name == suite.name);
-        let arguments = if options.quick { suite.quick } else { Some(suite.full) };
-        if let Some(arguments) = arguments.filter(|_| asked) {
-            lines.push(run_suite(suite, arguments, options)?);
-        }
-    }
+    let asked =
+        |suite: &&Suite| options.suites.is_empty() || options.suites.iter().any(|name| name == suite.name);
+    let arguments = |suite: &'static Suite| if options.quick { suite.quick } else { Some(suite.full) };
+    let chosen: Vec<_> =
+        SUITES.iter().filter(asked).filter_map(|suite| Some((suite, arguments(suite)?))).collect();
+    let lines = run_all(&chosen, options)?;
     let card = if options.markdown { markdown(&lines) } else { plain(&lines) };
     // Nobody reading the card is no reason to fail.
     let _ = io::stdout().lock().write_all(card.as_bytes());
     Ok(lines.iter().all(Line::is_good))
+}
+
+/// Runs the suites, `jobs` at once; their lines in the order of the suites.
+fn run_all(chosen: &[(&Suite, &[&str])], options: &Options) -> Result<Vec<Line>> {
+    let waiting = Mutex::new(chosen.iter().enumerate());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..options.jobs.get() {
+            scope.spawn(|| {
+                loop {
+                    let Some((at, (suite, arguments))) = waiting.lock().next() else { return };
+                    let line = run_suite(suite, arguments, options);
+                    done.lock().push((at, line));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner();
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, line)| line).collect()
 }
 
 fn run_suite(suite: &Suite, arguments: &[&str], options: &Options) -> Result<Line> {
