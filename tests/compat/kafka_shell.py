@@ -2,13 +2,15 @@
 and looks at what it printed."""
 
 import base64
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import time
 import uuid
 
-from tools import java
+from tools import JARS, VM, archive, java
 
 LIMIT_S = 240
 SETTINGS = {"num.partitions": 2, "group.initial.rebalance.delay.ms": 0}
@@ -43,9 +45,11 @@ class Wrong(Exception):
 class Kafka:
     """The tools, pointed at one broker; names of topics and groups are new in each case."""
 
-    def __init__(self, broker, folder):
+    def __init__(self, broker, folder, quick=False):
         self.broker = broker
         self.folder = pathlib.Path(folder)
+        # Whether a case that repeats itself may do so less often.
+        self.quick = quick
         self.unique = uuid.uuid4().hex[:8]
 
     def name(self, what):
@@ -75,10 +79,10 @@ class Kafka:
                 stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as late:
-            raise Wrong(f"{command[5:]} did not end; it said: {tail(late.stdout)}") from late
+            raise Wrong(f"{told(command)} did not end; it said: {tail(late.stdout)}") from late
         said = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("SLF4J"))
         if (done.returncode == 0) != (code == 0):
-            raise Wrong(f"{command[5:]} ended with {done.returncode}: {tail(said)}")
+            raise Wrong(f"{told(command)} ended with {done.returncode}: {tail(said)}")
         return said
 
     def topic(self, what, partitions=2):
@@ -117,6 +121,45 @@ class Member:
     def __exit__(self, *_error):
         self.process.terminate()
         self.process.wait(timeout=120)
+
+
+def told(command):
+    """A tool's command line without what is Java's own."""
+    return command[command.index("-cp") + 2 :]
+
+
+def make_ready(kafka):
+    """Has Java keep the tools' classes ready, if it does not yet: a tool spends half of its time loading them, and there are hundreds.
+
+    A few tools are asked which classes they load; without them nothing is lost but time.
+    """
+    if archive().exists():
+        return
+    topic, loaded = kafka.topic("ready", 1), set()
+    kafka.fill(topic, 1)
+    for number, words in enumerate(
+        [
+            ["topics", "--describe", "--topic", topic],
+            ["consumer-groups", "--list"],
+            ["console-producer", "--topic", topic],
+            ["console-consumer", "--topic", topic, "--group", topic, "--from-beginning", "--max-messages", "1"],
+            ["configs", "--describe", "--all", "--entity-type", "topics", "--entity-name", topic],
+            ["transactions", "list"],
+        ]
+    ):
+        path = kafka.folder / f"classes-{number}"
+        command = kafka.command(*words)
+        kafka.call([command[0], f"-XX:DumpLoadedClassList={path}", *command[1:]], text="")
+        loaded |= {line for line in path.read_text().splitlines() if not line.startswith("#")}
+    path.write_text("".join(f"{line}\n" for line in sorted(loaded)))
+    made = kafka.folder / "tools.jsa"
+    dump = ["java", *VM, "-Xshare:dump", f"-XX:SharedClassListFile={path}", f"-XX:SharedArchiveFile={made}", "-cp", JARS]
+    subprocess.run(dump, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=LIMIT_S, check=False)
+    if not made.exists():
+        return
+    beside = archive().with_suffix(f".{os.getpid()}")
+    shutil.move(made, beside)
+    beside.rename(archive())
 
 
 def tail(said):
