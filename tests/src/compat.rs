@@ -64,15 +64,19 @@ const LIBRDKAFKA_IN_CI: &[&str] = &[
     "0112", "0114", "0123",
 ];
 
+/// In the order in which they are begun: the longest first, so that those that run at once end at about the same time.
 const SUITES: &[Suite] = &[
+    Suite { name: "kafka-tools", script: "kafka_tools.py", full: &[], quick: Some(&["--quick"]) },
     Suite { name: "librdkafka", script: "librdkafka.py", full: &[], quick: Some(LIBRDKAFKA_IN_CI) },
+    Suite { name: "franz-go", script: "franz_go.py", full: &[], quick: Some(&[]) },
     Suite {
         name: "librdkafka.consumer",
         script: "librdkafka.py",
         full: &["--protocol", "consumer"],
         quick: None,
     },
-    Suite { name: "franz-go", script: "franz_go.py", full: &[], quick: Some(&[]) },
+    Suite { name: "streams", script: "streams.py", full: &["--long"], quick: Some(&[]) },
+    Suite { name: "java", script: "java_suite.py", full: &[], quick: Some(&[]) },
     Suite {
         name: "franz-go-chaos",
         script: "franz_go.py",
@@ -80,7 +84,8 @@ const SUITES: &[Suite] = &[
         quick: Some(&["--chaos", "1", "TestTxnEtl"]),
     },
     Suite { name: "franz-go-groups", script: "franz_go_groups.py", full: &[], quick: None },
-    Suite { name: "java", script: "java_suite.py", full: &[], quick: Some(&[]) },
+    Suite { name: "python-transactions", script: "python_transactions.py", full: &[], quick: Some(&[]) },
+    Suite { name: "kafkajs", script: "kafkajs.py", full: &[], quick: Some(&[]) },
     Suite {
         name: "java-old",
         script: "java_suite.py",
@@ -88,11 +93,7 @@ const SUITES: &[Suite] = &[
         quick: Some(&["--client", "old"]),
     },
     Suite { name: "java-tv1", script: "java_suite.py", full: &["--client", "tv1"], quick: None },
-    Suite { name: "streams", script: "streams.py", full: &["--long"], quick: Some(&[]) },
-    Suite { name: "kafka-tools", script: "kafka_tools.py", full: &[], quick: Some(&["--quick"]) },
     Suite { name: "python", script: "python_groups.py", full: &[], quick: Some(&[]) },
-    Suite { name: "python-transactions", script: "python_transactions.py", full: &[], quick: Some(&[]) },
-    Suite { name: "kafkajs", script: "kafkajs.py", full: &[], quick: Some(&[]) },
 ];
 
 /// What a suite wrote down.
