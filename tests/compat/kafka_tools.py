@@ -8,11 +8,8 @@ import io
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import kafka_tools_transactions
 import suite
@@ -387,18 +384,9 @@ def main():
         make_ready(Kafka(broker, folder))
 
         def one(name):
-            began = time.monotonic()
-            try:
-                cases()[name](Kafka(broker, folder, options.quick))
-                results.note(name, None, time.monotonic() - began)
-            except (Wrong, KeyError, ValueError, TypeError, OSError, subprocess.SubprocessError) as wrong:
-                results.note(name, f"{type(wrong).__name__}: {wrong}", time.monotonic() - began)
+            cases()[name](Kafka(broker, folder, options.quick))
 
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(one, [name for name in chosen if name in cases()]))
-    # A case that the list does not name at all is one that somebody forgot.
-    known = {entry.number for entry in listed}
-    suite.compare([entry for entry in listed if entry.number in chosen], [name for name in cases() if name in chosen or name not in known], results)
+        suite.run_cases(cases(), one, listed, chosen, options.jobs, results)
     sys.exit(results.end(options, [entry for entry in listed if not entry.run]))
 
 
