@@ -4,6 +4,7 @@ pub mod any_message;
 pub mod codec;
 pub mod compat;
 pub mod history;
+pub mod port;
 pub mod proof;
 pub mod simulation;
 mod transactional;

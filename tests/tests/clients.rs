@@ -20,6 +20,7 @@ use millstream_client::{
 };
 use millstream_consumer::{ConsumeError, Consumer, ConsumerRecord, OutOfRange, StartAt, StopAt};
 use millstream_producer::{Acks, Compression, Idempotence, ProduceError, Producer, Record, SendError};
+use millstream_tests::port::Port;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -457,8 +458,9 @@ async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
             .start()
             .unwrap()
     };
-    let mut broker = start("127.0.0.1:0");
-    let address = broker.kafka_address().to_string();
+    let port = Port::reserve().unwrap();
+    let address = port.address().to_string();
+    let mut broker = start(&address);
     let client = Client::builder(&address).connect().await.unwrap();
     client.admin().create_topic(NewTopic::new("t").partitions(2)).await.unwrap();
     let producer = Producer::builder(client.clone()).batch_bytes(2_000).build();
@@ -483,7 +485,7 @@ async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
             tokio::task::block_in_place(|| broker.shutdown());
             broker = start(&address);
         }
-        let polled = tokio::time::timeout(Duration::from_secs(20), consumer.poll()).await;
+        let polled = tokio::time::timeout(Duration::from_secs(120), consumer.poll()).await;
         let Ok(polled) = polled else {
             panic!(
                 "nothing comes: read {next:?}, {restarts} restarts, {consumer:?}, ends {:?}, {producer:?}",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,8 +11,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::port::Port;
+
 /// How long a broker may take to end when it is asked to.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a broker is started with.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(in crate::proof) struct Setup {
     binary: PathBuf,
     folder: TempDir,
     data: PathBuf,
-    address: SocketAddr,
+    port: Port,
     settings: Vec<String>,
 }
 
@@ -35,7 +37,7 @@ pub(in crate::proof) struct Broker {
 }
 
 impl Setup {
-    /// A fresh folder in `parent`, and a port that is free now.
+    /// A fresh folder in `parent`, and a port that nobody else gets.
     pub(in crate::proof) fn new(binary: &Path, parent: &Path, settings: &[&str]) -> Result<Self> {
         let binary = fs::canonicalize(binary).with_context(|| {
             format!(
@@ -44,10 +46,10 @@ impl Setup {
             )
         })?;
         let folder = tempfile::Builder::new().prefix("millstream-proof-").tempdir_in(parent)?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let port = Port::reserve()?;
         let settings = settings.iter().map(|pair| (*pair).to_owned()).collect();
         let data = folder.path().join("data");
-        Ok(Self { binary, folder, data, address, settings })
+        Ok(Self { binary, folder, data, port, settings })
     }
 
     /// The same with its data elsewhere.
@@ -62,7 +64,7 @@ impl Setup {
     }
 
     pub(in crate::proof) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Where the broker keeps everything.
@@ -92,7 +94,7 @@ impl Setup {
         let mut words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
         words.push(self.binary.display().to_string());
         words.extend(["serve", "--json", "--http", "off"].map(str::to_owned));
-        words.extend(["--listen".to_owned(), self.address.to_string()]);
+        words.extend(["--listen".to_owned(), self.address().to_string()]);
         words.extend(["--data-dir".to_owned(), self.data.display().to_string()]);
         for pair in &self.settings {
             words.extend(["--set".to_owned(), pair.clone()]);
