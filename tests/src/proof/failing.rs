@@ -27,7 +27,7 @@ const WRITERS: u32 = 3;
 const KEYS: u32 = 24;
 /// One thread syncs, so that its k-th call is the k-th of all; strace counts for each thread.
 const SETTINGS: &[&str] = &["log.flusher.threads=1", "log.segment.bytes=65536"];
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The broker's folder, the history, and what the writers met.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ const PARTITIONS: u32 = 4;
 /// A segment holds some seconds of this load, so that kills hit rolls too.
 const SETTINGS: &[&str] = &["log.segment.bytes=1048576", "num.partitions=4"];
 /// How long acknowledgements may take to come after a restart.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) fn run(options: &Options) -> Proven {
     let seed = options.seed();

@@ -29,7 +29,7 @@ const KEYS: u32 = 2;
 const SETTINGS: &[&str] =
     &["log.segment.bytes=65536", "log.cleaner.backoff.ms=100", "log.retention.check.interval.ms=100"];
 /// Longest time until background work has been done once more, and until writes go on after a start.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) fn run(options: &Options) -> Proven {
     let seed = options.seed();

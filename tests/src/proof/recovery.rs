@@ -22,7 +22,7 @@ const DOUBLE_MOST: f64 = 1.2;
 const DIFFERENCE_LEAST: Duration = Duration::from_millis(20);
 /// Kills of which the middle one counts: the machine has other work.
 const KILLS: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(super) fn run(options: &Options) -> Proven {
     let many = many(options)?;
@@ -30,15 +30,18 @@ pub(super) fn run(options: &Options) -> Proven {
     let mebibytes = options.either(512, 4_096);
     let (half, whole) = large(options, mebibytes)?;
     let ratio = whole.as_secs_f64() / half.as_secs_f64();
+    let [many_most, large_most, difference] =
+        [MANY_MOST, LARGE_MOST, DIFFERENCE_LEAST].map(|bar| options.at_most(bar));
     let figure = format!(
-        "{MANY} partitions {:.0} ms (at most 300); 1 partition of {mebibytes} MiB {:.0} ms (at most 2000), of half of it {:.0} ms: \
-         {ratio:.2} times as long (at most {DOUBLE_MOST}, or {DIFFERENCE_LEAST:.0?} more); each the middle of {KILLS} kills",
+        "{MANY} partitions {:.0} ms (at most {many_most:.0?}); 1 partition of {mebibytes} MiB {:.0} ms (at most {large_most:.0?}), of \
+         half of it {:.0} ms: {ratio:.2} times as long (at most {DOUBLE_MOST}, or {difference:.0?} more); each the middle of {KILLS} \
+         kills",
         many.as_secs_f64() * 1e3,
         whole.as_secs_f64() * 1e3,
         half.as_secs_f64() * 1e3,
     );
-    let follows_the_data = ratio > DOUBLE_MOST && whole.saturating_sub(half) > DIFFERENCE_LEAST;
-    if many > MANY_MOST || whole > LARGE_MOST || follows_the_data {
+    let follows_the_data = ratio > DOUBLE_MOST && whole.saturating_sub(half) > difference;
+    if many > many_most || whole > large_most || follows_the_data {
         return Err(Failure::Broken(figure));
     }
     Ok(figure)

@@ -39,5 +39,5 @@ pub(super) fn run(options: &Options) -> Proven {
         figures.acknowledged,
         seen.injected,
     );
-    if longest > REOPENED_WITHIN { Err(Failure::Broken(figure)) } else { Ok(figure) }
+    if longest > options.at_most(REOPENED_WITHIN) { Err(Failure::Broken(figure)) } else { Ok(figure) }
 }

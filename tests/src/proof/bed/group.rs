@@ -28,7 +28,7 @@ use crate::history::Key;
 /// The one assignor that these members know.
 const PROTOCOL: &str = "range";
 /// How long a coordinator may take to come up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Committed offsets by partition.
 pub(in crate::proof) type Offsets = BTreeMap<Key, i64>;

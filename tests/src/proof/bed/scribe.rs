@@ -14,7 +14,7 @@ use super::wire::{Answer, Target, Wire, batch};
 use crate::history::{Action, Key, Outcome, Process, Sent, crc_of};
 
 /// How long a partition may take to be served after a start.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The client, from its connection to the loss of it.
 #[derive(Debug)]

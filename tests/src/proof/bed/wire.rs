@@ -22,7 +22,7 @@ use super::payload;
 use crate::history::{Key, Polled, Value, crc_of};
 
 /// Longer than any answer takes; it is cut off then.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection.
 #[derive(Debug)]

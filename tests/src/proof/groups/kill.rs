@@ -24,7 +24,7 @@ const PARTITIONS: u32 = SIMPLE_GROUPS as u32 + 1;
 const SETTINGS: &[&str] = &["group.initial.rebalance.delay.ms=0"];
 const LIVE: Joining<'_> = Joining { group: "live", topic: TOPIC, partitions: PARTITIONS, session_ms: 60_000 };
 /// How long commits may take to come after a restart.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What all threads share; per group what was acknowledged and what was asked for.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ const BATCH_RECORDS: usize = 150;
 /// How long a transaction of a copier may be open.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step may take while the broker comes and goes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Topics of the proof.
 pub(super) const INPUT: KStr = KStr::from_static("seeds");

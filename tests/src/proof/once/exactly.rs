@@ -31,8 +31,8 @@ const PARTITIONS: i32 = 2;
 /// Small segments, so that transactions reach over several.
 const SETTINGS: &[&str] = &["log.segment.bytes=1048576"];
 const SEED_BATCH: u32 = 500;
-/// How long the whole may take beyond its faults, and a step of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long may pass without progress.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How much is done to whom.
 #[derive(Debug, Clone, Copy)]
@@ -256,8 +256,11 @@ impl Field<'_> {
                 say(&format!("  {} harms, {} records copied", at + 1, self.committed()));
             }
         }
-        let deadline = Instant::now() + PATIENCE;
+        let (mut most, mut deadline) = (0, Instant::now() + PATIENCE);
         while self.replace_ended()? < PARTITIONS as usize {
+            if self.committed() > most {
+                (most, deadline) = (self.committed(), Instant::now() + PATIENCE);
+            }
             if Instant::now() > deadline {
                 let what = format!(
                     "{} records copied, and no more for {PATIENCE:?}: {:?}",

@@ -25,7 +25,7 @@ const WEATHER: Weather = Weather { loses_one_in: 20, resets_each: Duration::from
 /// Small segments, so that producers are known beyond the segment of their last batch.
 const SETTINGS: &[&str] = &["log.segment.bytes=1048576", "num.partitions=4"];
 /// How long a run may take on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(170);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 pub(in crate::proof) fn run(options: &Options) -> Proven {
     let seed = options.seed();
@@ -44,7 +44,7 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
     let progress = start(&load, &runtime, &mut clients, &mut chance);
     let acknowledged =
         || -> usize { progress.iter().map(|progress| progress.acknowledged.load(Ordering::Relaxed)).sum() };
-    let patience = options.either(PATIENCE, 20 * PATIENCE);
+    let patience = options.either(PATIENCE, 12 * PATIENCE);
     for kill in 0..=kills {
         while acknowledged() < wanted * kill / kills.max(1) + chance.random_range(0..wanted / 50) {
             if began.elapsed() > patience {

@@ -88,7 +88,7 @@ impl Load {
     /// Waits until nothing is open, and reads all there is.
     pub(super) fn end(&self) {
         let mut way = Way::to(self.address);
-        let patience = TIMEOUT + Duration::from_secs(10);
+        let patience = TIMEOUT + Duration::from_secs(60);
         let mut waited = Duration::ZERO;
         while !mark(self, &mut way) {
             if waited > patience {

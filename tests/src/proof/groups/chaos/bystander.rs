@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use millstream_protocol::ErrorCode;
 
-use super::{Crowd, NOISE};
+use super::Crowd;
 use crate::proof::bed::broker::pause;
 use crate::proof::bed::group::{Joining, Offsets};
 use crate::proof::bed::wire::Wire;
@@ -22,9 +22,9 @@ pub(super) struct Latencies {
 
 impl Latencies {
     /// More than twice as slow in chaos, and by more than noise.
-    pub(super) fn is_disturbed(&self) -> bool {
+    pub(super) fn is_disturbed(&self, noise: Duration) -> bool {
         let [calm, chaos] = [p99(&self.heartbeats[0]), p99(&self.heartbeats[1])];
-        chaos > 2 * calm && chaos > NOISE
+        chaos > 2 * calm && chaos > noise
     }
 
     pub(super) fn figure(&self) -> String {

@@ -17,7 +17,7 @@ use crate::proof::bed::wire::Wire;
 /// How often a member says that it lives.
 const HEARTBEAT: Duration = Duration::from_millis(SESSION_MS as u64 / 5);
 /// As long as any rebalance takes.
-const JOIN_WITHIN: Duration = Duration::from_secs(20);
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why a member stopped working on its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
