@@ -14,6 +14,11 @@ pub(crate) enum Outcome {
     Interrupted,
 }
 
+/// The command line is wrong in a way that its parser cannot see: exit code 2 all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("the command line is wrong")]
+pub(crate) struct WrongCommandLine;
+
 impl Outcome {
     /// Turns the end of a command into an exit code, printing the error if there is one.
     pub(crate) fn report(result: anyhow::Result<Self>) -> ExitCode {
@@ -25,7 +30,7 @@ impl Outcome {
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("millstream: {}", sentence(&error));
-                ExitCode::from(1)
+                ExitCode::from(if error.is::<WrongCommandLine>() { 2 } else { 1 })
             }
         }
     }

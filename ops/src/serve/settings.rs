@@ -14,6 +14,7 @@ use millstream_broker::settings::{REGISTRY, check};
 use millstream_broker::{Broker, BrokerBuilder};
 
 use super::SettingArgs;
+use crate::outcome::WrongCommandLine;
 
 /// The binary serves HTTP unless told otherwise; the library does not.
 const HTTP_DEFAULT: &str = "127.0.0.1:9192";
@@ -70,7 +71,12 @@ impl Resolved {
 
     fn put(&mut self, key: &str, value: &str, origin: &Origin) -> anyhow::Result<()> {
         let value = if key == "http.listener" && value == "off" { "" } else { value };
-        check(key, value).with_context(|| format!("{origin} is wrong"))?;
+        let checked = check(key, value);
+        if *origin == Origin::CommandLine {
+            checked.context(WrongCommandLine)?;
+        } else {
+            checked.with_context(|| format!("{origin} is wrong"))?;
+        }
         self.0.insert(key.to_owned(), (value.to_owned(), origin.clone()));
         Ok(())
     }

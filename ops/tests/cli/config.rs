@@ -63,5 +63,5 @@ fn what_a_broker_would_be_started_with_is_shown_with_its_origin() {
     assert!(!shown.contains("num.network.threads"), "{shown}");
     let mut command = millstream();
     command.args(["config", "show", "--set", "num.partition=1"]);
-    run(command, b"").failed(1, &["did you mean 'num.partitions'?"]);
+    run(command, b"").failed(2, &["did you mean 'num.partitions'?"]);
 }

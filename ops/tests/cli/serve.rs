@@ -171,19 +171,19 @@ fn folder_that_cannot_be_had_is_named() {
 fn wrong_settings_are_refused_with_a_suggestion() {
     let mut command = millstream();
     command.args(["--set", "num.partitons=3"]);
-    run(command, b"").failed(1, &["num.partitons", "did you mean 'num.partitions'"]);
+    run(command, b"").failed(2, &["num.partitons", "did you mean 'num.partitions'"]);
     let mut command = millstream();
     command.env("MILLSTREAM_NUM_PARTITIONS", "many");
     run(command, b"").failed(1, &["MILLSTREAM_NUM_PARTITIONS", "'many'"]);
     let mut command = millstream();
     command.args(["--set", "log.retention.hours=1"]);
-    run(command, b"").failed(1, &["log.retention.hours", "write log.retention.ms=3600000"]);
+    run(command, b"").failed(2, &["log.retention.hours", "write log.retention.ms=3600000"]);
     let mut command = millstream();
     command.args(["--set", "log.cleaner.threads=1"]);
-    run(command, b"").failed(1, &["log.cleaner.threads", "not served"]);
+    run(command, b"").failed(2, &["log.cleaner.threads", "not served"]);
     let mut command = millstream();
     command.args(["--listen", "nonsense"]);
-    run(command, b"").failed(1, &["nonsense", "HOST:PORT"]);
+    run(command, b"").failed(2, &["nonsense", "HOST:PORT"]);
 }
 
 #[test]
