@@ -35,6 +35,19 @@ pub(crate) enum GroupCommand {
     Delete(DeleteArgs),
 }
 
+/// Words of Kafka's for states and types of groups, those of other brokers too. One that is unknown would match no group.
+const STATES: [&str; 8] = [
+    "Stable",
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Assigning",
+    "Reconciling",
+    "NotReady",
+    "Dead",
+];
+const TYPES: [&str; 4] = ["classic", "consumer", "share", "streams"];
+
 /// What `group list` can be told.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -42,11 +55,11 @@ pub(crate) enum GroupCommand {
   millstream group list --state empty
   millstream group list --json | jq 'select(.stuck)'")]
 pub(crate) struct ListArgs {
-    /// Only groups in this state: stable, empty, preparingrebalance, assigning ...; may be repeated
-    #[arg(long = "state", value_name = "STATE")]
+    /// Only groups in this state; may be repeated
+    #[arg(long = "state", value_name = "STATE", ignore_case = true, value_parser = STATES)]
     states: Vec<String>,
-    /// Only groups of this type: classic, consumer; may be repeated
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only groups of this type; may be repeated
+    #[arg(long = "type", value_name = "TYPE", ignore_case = true, value_parser = TYPES)]
     types: Vec<String>,
     /// One JSON object per group
     #[arg(long)]

@@ -35,6 +35,16 @@ pub enum ConfigResource<'a> {
 }
 
 impl ConfigResource<'_> {
+    /// As sentences name it.
+    fn subject(self) -> String {
+        match self {
+            Self::Topic(name) => format!("settings of {name:?}"),
+            Self::Broker(id) => format!("settings of broker {id}"),
+            Self::AllBrokers => "settings of all brokers".to_owned(),
+            Self::Group(id) => format!("settings of group {id:?}"),
+        }
+    }
+
     /// As requests name it, and whom to ask.
     fn parts(self) -> (i8, KStr, To<'static>) {
         match self {
@@ -104,11 +114,8 @@ impl Admin {
         resource: ConfigResource<'_>,
     ) -> Result<Vec<ConfigEntry>, DescribeConfigsError> {
         let (kind, name, to) = resource.parts();
-        let wanted = DescribeConfigsResource {
-            resource_type: kind,
-            resource_name: name.clone(),
-            configuration_keys: None,
-        };
+        let wanted =
+            DescribeConfigsResource { resource_type: kind, resource_name: name, configuration_keys: None };
         let mut request = DescribeConfigsRequest { resources: vec![wanted], ..Default::default() };
         let request = &mut request;
         self.retry(async || {
@@ -119,7 +126,7 @@ impl Admin {
                 ..request.clone()
             };
             let answer = connection.send(&request, CallOptions::default()).await?.await?;
-            let subject = || format!("settings of {name:?}");
+            let subject = || resource.subject();
             let result = answer.results.into_iter().next();
             let result = result.ok_or_else(|| DescribeConfigsError::Refused(unanswered(subject())))?;
             refusal(result.error_code, result.error_message.as_ref(), subject)

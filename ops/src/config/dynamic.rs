@@ -47,6 +47,16 @@ impl Whose {
             _ => Ok(client.admin()),
         }
     }
+
+    /// All settings there are, among which these must be. Of all brokers only those are told that are set.
+    async fn settings(&self, admin: &Admin, named: &[String]) -> anyhow::Result<Vec<ConfigEntry>> {
+        let entries = admin.describe_configs(self.resource()).await?;
+        let unknown = named.iter().find(|key| !entries.iter().any(|entry| *entry.name == ***key));
+        match unknown.filter(|_| self.resource() != ConfigResource::AllBrokers) {
+            Some(key) => bail!("there is no setting '{key}' here; see `millstream config list`"),
+            None => Ok(entries),
+        }
+    }
 }
 
 /// What `config get` can be told.
@@ -74,12 +84,7 @@ pub(crate) struct SetArgs {
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_edit)]
     edits: Vec<(String, ConfigEdit)>,
     #[command(flatten)]
-    whose: Whose,
-    /// Only say whether it could be done
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    broker: BrokerArgs,
+    change: ChangeArgs,
 }
 
 /// What `config unset` can be told.
@@ -88,6 +93,13 @@ pub(crate) struct UnsetArgs {
     /// Names of settings, which get their default again
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Whose settings are changed, and how.
+#[derive(Debug, Args)]
+struct ChangeArgs {
     #[command(flatten)]
     whose: Whose,
     /// Only say whether it could be done
@@ -118,16 +130,17 @@ fn parse_edit(text: &str) -> Result<(String, ConfigEdit), String> {
 pub(super) fn get(args: &GetArgs) -> anyhow::Result<Outcome> {
     block_on(async {
         let admin = args.whose.admin(&args.broker).await?;
-        let entries = admin.describe_configs(args.whose.resource()).await?;
-        let unknown = args.keys.iter().find(|key| !entries.iter().any(|entry| *entry.name == ***key));
-        if let Some(key) = unknown.filter(|_| args.whose.resource() != ConfigResource::AllBrokers) {
-            bail!("there is no setting '{key}' here; see `millstream config list`");
-        }
+        let entries = args.whose.settings(&admin, &args.keys).await?;
         let is_wanted = |entry: &&ConfigEntry| match args.keys.is_empty() {
             true => args.all || entry.source != ConfigSource::Default,
             false => args.keys.iter().any(|key| **key == *entry.name),
         };
-        show(&entries.iter().filter(is_wanted).collect::<Vec<_>>(), args.json)?;
+        let wanted: Vec<_> = entries.iter().filter(is_wanted).collect();
+        match (wanted.is_empty() && !args.json, args.whose.resource()) {
+            (true, ConfigResource::AllBrokers) => output::line("nothing is set for all brokers")?,
+            (true, _) => output::line("all settings are at their defaults; --all shows them")?,
+            (false, _) => show(&wanted, args.json)?,
+        }
         Ok(Outcome::Done)
     })
 }
@@ -165,39 +178,37 @@ fn origin(source: ConfigSource) -> String {
 ///
 /// # Errors
 /// What the broker answered.
-pub(super) fn set(args: SetArgs) -> anyhow::Result<Outcome> {
-    let edits = args.edits.into_iter().map(|(key, edit)| (KStr::from(key), edit)).collect();
-    block_on(async { alter(&args.broker, &args.whose, edits, mode(args.dry_run)).await })
+pub(super) fn set(SetArgs { edits, change }: SetArgs) -> anyhow::Result<Outcome> {
+    let edits = edits.into_iter().map(|(key, edit)| (KStr::from(key), edit)).collect();
+    block_on(async {
+        let admin = change.whose.admin(&change.broker).await?;
+        change.make(&admin, edits).await
+    })
 }
 
 /// Lets defaults hold again.
 ///
 /// # Errors
 /// What the broker answered.
-pub(super) fn unset(args: UnsetArgs) -> anyhow::Result<Outcome> {
-    let edits = args.keys.into_iter().map(|key| (KStr::from(key), ConfigEdit::Unset)).collect();
-    block_on(async { alter(&args.broker, &args.whose, edits, mode(args.dry_run)).await })
+pub(super) fn unset(UnsetArgs { keys, change }: UnsetArgs) -> anyhow::Result<Outcome> {
+    block_on(async {
+        let admin = change.whose.admin(&change.broker).await?;
+        // A broker takes back what was never there: a slip would pass for done.
+        change.whose.settings(&admin, &keys).await?;
+        let edits = keys.into_iter().map(|key| (KStr::from(key), ConfigEdit::Unset)).collect();
+        change.make(&admin, edits).await
+    })
 }
 
-fn mode(dry_run: bool) -> AlterMode {
-    match dry_run {
-        true => AlterMode::DryRun,
-        false => AlterMode::Change,
+impl ChangeArgs {
+    async fn make(&self, admin: &Admin, edits: Vec<(KStr, ConfigEdit)>) -> anyhow::Result<Outcome> {
+        let mode = if self.dry_run { AlterMode::DryRun } else { AlterMode::Change };
+        admin.alter_configs(self.whose.resource(), &edits, mode).await?;
+        let what = plural(edits.len() as u64, "setting", "settings");
+        output::line(&match mode {
+            AlterMode::Change => format!("{} {what} changed, in force now", edits.len()),
+            AlterMode::DryRun => format!("{} {what} could be changed", edits.len()),
+        })?;
+        Ok(Outcome::Done)
     }
-}
-
-async fn alter(
-    broker: &BrokerArgs,
-    whose: &Whose,
-    edits: Vec<(KStr, ConfigEdit)>,
-    mode: AlterMode,
-) -> anyhow::Result<Outcome> {
-    let admin = whose.admin(broker).await?;
-    admin.alter_configs(whose.resource(), &edits, mode).await?;
-    let what = plural(edits.len() as u64, "setting", "settings");
-    output::line(&match mode {
-        AlterMode::Change => format!("{} {what} changed, in force now", edits.len()),
-        AlterMode::DryRun => format!("{} {what} could be changed", edits.len()),
-    })?;
-    Ok(Outcome::Done)
 }

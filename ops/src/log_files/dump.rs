@@ -111,10 +111,11 @@ fn dump_segment(args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<Outcome
 fn batch_as_line(located: &Located) -> String {
     let header = &located.header;
     let mut line = format!(
-        "offsets {}..={}  {} records  at {}, {} bytes  {}  {}  crc {:08x} {}  epoch {}",
+        "offsets {}..={}  {} {}  at {}, {} bytes  {}  {}  crc {:08x} {}  epoch {}",
         header.base_offset,
         header.last_offset(),
         header.record_count,
+        plural(u64::try_from(header.record_count).unwrap_or(0), "record", "records"),
         located.position,
         header.size_in_bytes(),
         times(header),

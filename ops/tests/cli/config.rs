@@ -29,6 +29,11 @@ fn settings_of_a_running_broker_are_shown_set_and_taken_back() {
     let dry = ["config", "set", "--broker", "1", "num.partitions=4", "--dry-run"];
     assert_eq!(server.run(&dry).ok().stdout, "1 setting could be changed\n");
     assert_eq!(get(&["--all-brokers"]), "num.partitions=2 (set for all brokers)");
+    let none = server.run(&["config", "get", "--group", "readers"]).ok().stdout;
+    assert_eq!(none, "all settings are at their defaults; --all shows them\n");
+    server.run(&["config", "unset", "--all-brokers", "num.partitions"]).ok();
+    let none = server.run(&["config", "get", "--all-brokers"]).ok().stdout;
+    assert_eq!(none, "nothing is set for all brokers\n");
     assert_eq!(get(&["--broker", "1", "num.partitions"]), "num.partitions=3 (set for this broker)");
 
     let wrong = |arguments: &[&str], code, reasons: &[&str]| {
@@ -37,6 +42,9 @@ fn settings_of_a_running_broker_are_shown_set_and_taken_back() {
     wrong(&["get", "--topic", "orders", "retention"], 1, &["'retention'", "config list"]);
     wrong(&["get", "--topic", "missing"], 1, &["missing"]);
     wrong(&["set", "--topic", "orders", "retention.m=1"], 1, &["did you mean 'retention.ms'?"]);
+    wrong(&["unset", "--topic", "orders", "retention.m"], 1, &["'retention.m'", "config list"]);
+    wrong(&["unset", "--group", "readers", "retention.ms"], 1, &["'retention.ms'"]);
+    wrong(&["set", "--all-brokers", "listeners=127.0.0.1:1"], 1, &["settings of all brokers", "restart"]);
     wrong(&["set", "--broker", "1", "listeners=127.0.0.1:1"], 1, &["restart"]);
     wrong(&["set", "num.partitions=1"], 2, &["--topic"]);
     wrong(&["set", "--topic", "orders", "--broker", "1", "flush.ms=1"], 2, &["cannot be used with"]);

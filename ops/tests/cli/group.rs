@@ -53,6 +53,8 @@ fn a_group_is_made_moved_described_and_deleted() {
     let listed = server.run(&["group", "list", "--json"]).ok().json();
     assert_eq!((&listed[0]["group"], &listed[0]["lag"]), (&"billing".into(), &5.into()));
     assert!(server.run(&["group", "list", "--state", "stable"]).ok().stdout.contains("no such groups"));
+    server.run(&["group", "list", "--state", "steady"]).failed(2, &["PreparingRebalance", "Stable"]);
+    server.run(&["group", "list", "--type", "clasic"]).failed(2, &["'classic'"]);
 
     server.run(&["group", "delete", "billing", "--topic", "orders:2"]).ok();
     assert_eq!(described()["partitions"].as_array().unwrap().len(), 2);

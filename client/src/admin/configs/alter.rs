@@ -79,19 +79,15 @@ impl Admin {
         edits: &[(KStr, ConfigEdit)],
         mode: AlterMode,
     ) -> Result<(), AlterConfigsError> {
+        let subject = &|| resource.subject();
         let (resource_type, resource_name, to) = resource.parts();
         let configs = edits.iter().map(|(name, edit)| {
             let (config_operation, value) = edit.clone().parts();
             AlterableConfig { name: name.clone(), config_operation, value }
         });
-        let resource = AlterConfigsResource {
-            resource_type,
-            resource_name: resource_name.clone(),
-            configs: configs.collect(),
-        };
+        let altered = AlterConfigsResource { resource_type, resource_name, configs: configs.collect() };
         let validate_only = mode == AlterMode::DryRun;
-        let request = &IncrementalAlterConfigsRequest { resources: vec![resource], validate_only };
-        let subject = &|| format!("settings of {resource_name:?}");
+        let request = &IncrementalAlterConfigsRequest { resources: vec![altered], validate_only };
         self.retry(async || {
             let connection = self.client.connection(to).await?;
             let answer = connection.send(request, CallOptions::default()).await?.await?;
