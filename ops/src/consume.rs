@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use millstream_client::{Client, Missing};
-use millstream_consumer::{ConsumeError, Consumer, ConsumerRecord, StopAt};
+use millstream_consumer::{ConsumeError, Consumer, ConsumerRecord, Isolation, StopAt};
 use millstream_log::SystemClock;
 
 use crate::begin::{self, Begin};
@@ -45,6 +45,9 @@ pub(crate) struct ConsumeArgs {
     /// Stop at what is the end now, instead of waiting for more
     #[arg(short, long)]
     exit_at_end: bool,
+    /// Only what counts: nothing of transactions that were aborted, nothing behind one that is open (read_committed)
+    #[arg(long)]
+    committed: bool,
     /// How a record is printed; the list of directives is below
     #[arg(short, long, value_name = "TEMPLATE", default_value = "%v\\n", value_parser = Template::parse,
           conflicts_with = "json")]
@@ -102,6 +105,9 @@ async fn assign(client: Client, args: &ConsumeArgs) -> anyhow::Result<Consumer> 
     }
     if args.partitions.is_empty() {
         builder = builder.assign_topic(name.as_str(), start);
+    }
+    if args.committed {
+        builder = builder.isolation(Isolation::ReadCommitted);
     }
     if args.exit_at_end {
         builder = builder.stop(StopAt::CurrentEnd);

@@ -3,6 +3,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
+use millstream_client::{Client, Missing, To};
+use millstream_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use millstream_protocol::messages::{
+    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest,
+};
+use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
+use millstream_protocol::{Chunk, KStr};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -111,6 +118,55 @@ fn reading_begins_and_ends_where_it_is_told() {
     server.run(&["consume", "t", "-p", "0", "--from", "9"]).failed(1, &["offset 9", "topic describe t"]);
 }
 
+/// A transaction of one record that is taken back.
+async fn abort_one(address: &str, value: &str) {
+    let client = Client::builder(address).connect().await.unwrap();
+    let topic = client.topic("t", Missing::Fail).await.unwrap();
+    let id = KStr::from_static("writer");
+    let find =
+        FindCoordinatorRequest { key_type: 1, coordinator_keys: vec![id.clone()], ..Default::default() };
+    let begin = InitProducerIdRequest {
+        transactional_id: Some(id.clone()),
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+    };
+    let (producer_id, producer_epoch) = loop {
+        client.request(find.clone(), To::Any).await.unwrap();
+        // The coordinator may still have to come up.
+        let begun = client.request(begin.clone(), To::Any).await.unwrap();
+        if begun.error_code == 0 {
+            break (begun.producer_id, begun.producer_epoch);
+        }
+    };
+    let mut batch = BatchBuilder::new(Compression::None);
+    batch.producer(producer_id, producer_epoch, 0).transactional();
+    batch.append(&NewRecord { timestamp: -1, key: None, value: Some(value.as_bytes()), headers: &[] });
+    let data = PartitionProduceData { index: 0, records: Some(Chunk::Bytes(batch.build())) };
+    let data = TopicProduceData { name: topic.name.clone(), topic_id: topic.id, partition_data: vec![data] };
+    let write = ProduceRequest {
+        transactional_id: Some(id.clone()),
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![data],
+    };
+    let written = client.request(write, To::Leader("t", 0)).await.unwrap();
+    assert_eq!(written.responses[0].partition_responses[0].error_code, 0);
+    let end = EndTxnRequest { transactional_id: id, producer_id, producer_epoch, committed: false };
+    assert_eq!(client.request(end, To::Any).await.unwrap().error_code, 0);
+}
+
+#[test]
+fn what_a_transaction_took_back_is_left_out_where_only_what_is_committed_is_asked_for() {
+    let (_folder, server) = started();
+    server.run(&["topic", "create", "t"]).ok();
+    tokio::runtime::Runtime::new().unwrap().block_on(abort_one(server.address(), "taken back"));
+    server.run_with_input(&["produce", "t"], b"kept\n").ok();
+    let read = |more: &[&str]| server.run(&[&["consume", "t", "--exit-at-end"], more].concat()).ok().stdout;
+    assert_eq!(read(&[]), "taken back\nkept\n");
+    assert_eq!(read(&["--committed"]), "kept\n");
+}
+
 #[test]
 fn names_that_do_not_exist_are_told_and_not_created_by_reading() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,7 +230,7 @@ fn a_broker_that_goes_away_ends_sending_although_the_input_goes_on() {
     let (_folder, server) = started();
     server.run(&["topic", "create", "t"]).ok();
     let mut sender = server
-        .command(&["produce", "t", "--timeout", "1s"])
+        .command(&["produce", "t", "--timeout", "5s"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
