@@ -22,7 +22,7 @@ use millstream_protocol::{Chunk, KStr, Request, Uuid, decode_response, encode_re
 use tempfile::TempDir;
 
 /// Longer than anything here takes; a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Bed {
     pub(crate) folder: TempDir,

@@ -258,7 +258,7 @@ fn other_segments_begin_and_old_ones_go_as_soon_as_it_is_set() {
     set(&mut client, TOPIC, "t", "retention.bytes", "1000");
     let begun = std::time::Instant::now();
     while client.offset_at("t", -2) == 0 {
-        assert!(begun.elapsed().as_secs() < 20, "nothing was deleted");
+        assert!(begun.elapsed().as_secs() < 120, "nothing was deleted");
     }
 }
 
@@ -351,7 +351,7 @@ fn the_mark_of_a_full_disk_is_moved_while_the_broker_runs() {
         set(&mut client, BROKER, "", "log.disk.free.min.bytes", mark);
         let begun = std::time::Instant::now();
         while code(client.produce("t", batch(&["v"]), -1).error_code) != expected {
-            assert!(begun.elapsed().as_secs() < 20, "{mark} has no effect");
+            assert!(begun.elapsed().as_secs() < 120, "{mark} has no effect");
         }
     };
     until("9000000000000000000", ErrorCode::KafkaStorageError);

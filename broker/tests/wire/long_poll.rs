@@ -10,9 +10,9 @@ use millstream_protocol::{ErrorCode, KStr};
 
 use super::bed::{Bed, batch, bytes, fetch, produce, values};
 
-const LONG: i32 = 60_000;
+const LONG: i32 = 600_000;
 /// Far less than `LONG`: whoever answers within it was woken.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 fn waiting(offset: i64) -> FetchRequest {
     FetchRequest { max_wait_ms: LONG, ..fetch("t", 0, offset) }
