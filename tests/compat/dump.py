@@ -2,7 +2,8 @@
 
 The files come from a broker with small segments, so that there are several; one kill and one graceful stop lie between, so that
 recovered, rebuilt and cleanly closed files are all among them. A second topic is compacted: there its gaps, its batches
-without a record and its delete horizons have to be accepted. `millstream log verify` reads the same folders; with
+without a record and its delete horizons have to be accepted. A third has transactions, some of them aborted: what the tool
+reads in the indexes of those is what it reads in the logs. `millstream log verify` reads the same folders; with
 `--broker kafka` these are files that Kafka wrote, and nothing is compacted.
 """
 
@@ -12,6 +13,8 @@ import re
 import subprocess
 import sys
 import tempfile
+
+from confluent_kafka import Producer
 
 import corpus
 from broker import add_broker_option, millstream_binary, running
@@ -110,6 +113,59 @@ def check_compacted():
     return own == 0 and not wrong and empty > 0 and horizons > 0 and gaps > 0
 
 
+TRANSACTIONS = 40
+
+
+def fill_transactions(broker):
+    """Two producers whose transactions interleave, every third aborted, a kill in the middle; the broker is stopped."""
+    common = {"bootstrap.servers": broker.address, "linger.ms": 0, "log_level": 0}
+    producers = [Producer(common | {"transactional.id": f"dumped-{number}"}) for number in range(2)]
+    for producer in producers:
+        producer.init_transactions(30)
+    for turn in range(TRANSACTIONS):
+        for producer in producers:
+            producer.begin_transaction()
+        for part in range(3):
+            for producer in producers:
+                producer.produce("transactions", f"{turn}-{part}-{'v' * 9000}", partition=0)
+                producer.flush(30)
+        if turn == TRANSACTIONS // 2:
+            broker.kill()
+            broker.start()
+        for number, producer in enumerate(producers):
+            if (turn + number) % 3 == 0:
+                producer.abort_transaction(30)
+            else:
+                producer.commit_transaction(30)
+    broker.stop()
+    return sum((turn + number) % 3 == 0 for turn in range(TRANSACTIONS) for number in range(2))
+
+
+def check_transactions(kind):
+    """Whether Kafka's tool reads the same aborted transactions in the indexes as in the logs."""
+    with running(kind, SETTINGS) as broker:
+        aborts = fill_transactions(broker)
+        indexes = sorted(index for index in broker.data.rglob("0*.txnindex") if index.stat().st_size > 0)
+        logs = sorted(log for index in indexes for log in index.parent.glob("0*.log"))
+        told = dump(indexes)
+        said = dump(sorted(set(logs)), "--deep-iteration")
+        own = subprocess.run([millstream_binary(), "log", "verify", "--records", str(broker.data)], check=False).returncode
+    entry = r"^version: 0 producerId: (\d+) firstOffset: (\d+) lastOffset: (\d+) lastStableOffset: (\d+)"
+    entries = [tuple(map(int, found)) for found in re.findall(entry, told, re.M)]
+    begins = set(re.findall(r"^baseOffset: (\d+) .*producerId: (\d+) .*isTransactional: true isControl: false", said, re.M))
+    marker = r"^\s*\| offset: (\d+) .*endTxnMarker: ABORT"
+    ends = {int(offset) for offset in re.findall(marker, said, re.M)}
+    wrong = complaints(said) + complaints(told)
+    wrong += [f"{one} begins nowhere" for one in entries if (str(one[1]), str(one[0])) not in begins]
+    wrong += [f"{one} is stable beyond its end" for one in entries if not one[1] < one[2] or one[3] > one[2] + 1]
+    wrong += [f"markers at {sorted(ends ^ {one[2] for one in entries})} are on one side only"] if ends != {one[2] for one in entries} else []
+    for line in wrong[:20]:
+        print(f"WRONG {line[:300]}")
+    print(f"dump: {len(entries)} of {aborts} aborted transactions in {len(indexes)} indexes over {len(set(logs))} segments, {len(wrong)} complaints")
+    good = own == 0 or kind != "millstream"
+    return good and not wrong and len(entries) == aborts and len(indexes) > 1
+
+
 def main():
     """Fills a topic, dumps all its files, counts the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -137,7 +193,8 @@ def main():
     )
     good = own == 0 and not wrong and records == expected and passed == len(indexes) and len(logs) > 3 and len(indexes) == 2 * len(logs)
     compacted = options.broker != "millstream" or check_compacted()
-    sys.exit(0 if good and entries > 0 and compacted else 1)
+    transactions = check_transactions(options.broker)
+    sys.exit(0 if good and entries > 0 and compacted and transactions else 1)
 
 
 if __name__ == "__main__":

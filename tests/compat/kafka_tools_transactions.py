@@ -203,6 +203,9 @@ def dump_of_transactions(kafka):
         transaction.producer.produce(topic, "c", partition=0)
         transaction.commit()
         inner.fill(topic, 1)
+        # A client that gets a new epoch at each end: what version 1 of a record has beyond version 0.
+        source, target = filled(inner, "dumped-in", 60), inner.topic("dumped-out", 1)
+        has(inner.call(copier(inner, source, target, "--use-group-metadata")), r'"remaining":0')
         state = has(
             inner.run(
                 "console-consumer", "--topic", "__transaction_state", "--from-beginning", "--timeout-ms", "4000",
@@ -220,6 +223,9 @@ def dump_of_transactions(kafka):
     has(log, r"isControl: true.*", r"endTxnMarker: ABORT coordinatorEpoch: \d+", r"endTxnMarker: COMMIT coordinatorEpoch: \d+")
     has(index, r"version: 0 producerId: \d+ firstOffset: 0 lastOffset: 2 lastStableOffset: 3")
     has(decoded, rf'"transactionalId":"{transaction.identity}"')
+    # With the tagged fields: that they are told means that Kafka's decoder has read them where Kafka writes them.
+    has(state, rf'"transactionalId":"{transaction.identity}"\}}\}},"value":\{{"version":1,')
+    has(state, rf'"transactionalId":"{inner.name("copier-" + source)}".*"version":1,.*"clientTransactionVersion":2\b')
     # Empty, ongoing, to be aborted, aborted, to be committed, committed.
     has(state + decoded, *(rf'"transactionStatus":{number}\b' for number in (0, 1, 3, 5, 2, 4)))
 
