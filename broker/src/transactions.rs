@@ -169,12 +169,20 @@ impl Transactions {
         partitions: Vec<EnlistPartition>,
         version: Version,
     ) -> Boxed<Result<(), Refused>> {
-        let named = id.detach();
+        let open = partitions.iter().filter(|one| one.is_open).map(|one| one.partition.clone());
+        let (node_too, named, open) = (Arc::clone(node), id.detach(), open.collect::<Vec<_>>());
         let asked: Asked<Result<(), Refused>> =
             self.coordinators.ask(node, id, move |shard, turn, ticket| {
                 shard.add(turn, ticket, (&named, by), &partitions, version);
             });
-        Box::pin(async move { asked.await? })
+        Box::pin(async move {
+            let added = asked.await?;
+            if added == Err(Refused::Orphan) {
+                // The client asks again and again until it is gone.
+                open.iter().for_each(|one| orphans::look_at(&node_too, one));
+            }
+            added
+        })
     }
 
     /// AddPartitionsToTxn that only asks.

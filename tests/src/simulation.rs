@@ -27,7 +27,7 @@ mod world;
 pub use commits::{CommitReport, commits};
 pub use driver::run;
 pub use faults::Planted;
-pub use transactions::{Lie, TransactionPlan, TransactionReport, transactions};
+pub use transactions::{Comes, Lie, OrphanReport, TransactionPlan, TransactionReport, orphan, transactions};
 
 /// What a run is to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

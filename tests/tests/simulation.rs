@@ -1,7 +1,7 @@
 //! Claims about the whole broker, each shown by runs that a printed seed repeats.
 
 use millstream_tests::simulation::{
-    Lie, Plan, Planted, Report, TransactionPlan, TransactionReport, commits, run, transactions,
+    Comes, Lie, Plan, Planted, Report, TransactionPlan, TransactionReport, commits, orphan, run, transactions,
 };
 
 /// The first seed of a run can be chosen, and how many follow.
@@ -78,6 +78,24 @@ fn transactions_are_seen_whole_or_not_at_all() {
 #[test]
 fn what_a_kill_left_in_memory_is_on_disk_before_a_transaction_rests_on_it() {
     transactions(TransactionPlan::short(247)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Found by the watch over all logs within two seconds, and at once by whoever meets it.
+#[test]
+fn what_the_coordinator_has_lost_is_aborted_and_holds_nobody_up() {
+    for (comes, visible, within_ms) in [
+        (Comes::Nobody, 0, 3_000),
+        (Comes::Itself, 0, 3_000),
+        (Comes::ItselfWithMore, 0, 200),
+        (Comes::Successor, 1, 200),
+        (Comes::OldSuccessor, 1, 200),
+        (Comes::OldSuccessorWithOffsets, 0, 200),
+    ] {
+        let report = orphan(comes).unwrap_or_else(|failure| panic!("{comes:?}: {failure}"));
+        println!("{comes:?}: {report:?}");
+        assert_eq!(report.visible, visible, "{comes:?}");
+        assert!(report.lasted_ms < within_ms, "{comes:?}: {} ms", report.lasted_ms);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bed;
 mod copier;
 mod link;
+mod orphan;
 mod reader;
 mod writer;
 
@@ -22,6 +23,7 @@ use super::world::Phase;
 use crate::history::checker::judge;
 use crate::transactional::Protocol;
 use bed::Bed;
+pub use orphan::{Comes, OrphanReport, orphan};
 
 const TICK: Duration = Duration::from_millis(1);
 const FIVE: NonZero<u64> = NonZero::new(5).expect("five");

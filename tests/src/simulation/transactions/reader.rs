@@ -273,7 +273,7 @@ pub(super) async fn read_all(bed: &Rc<Bed>) -> Result<(), String> {
     Ok(())
 }
 
-async fn read_one(
+pub(super) async fn read_one(
     link: &mut Link,
     process: Process,
     place: &Place,
