@@ -3,8 +3,11 @@
 //! With `MILLSTREAM_TEST_BOOTSTRAP=host:port` the same is asked of whatever listens there: Apache Kafka 4.3.1 gives these
 //! answers. It needs a fresh one with `group.initial.rebalance.delay.ms=0`.
 
+mod lasting;
 mod offsets;
+mod requests;
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,15 +32,17 @@ use millstream_protocol::messages::{
     OffsetFetchRequest, ProduceRequest, SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest,
 };
 use millstream_protocol::records::{BatchBuilder, Compression};
-use millstream_protocol::{Chunk, ErrorCode, KStr, Request};
+use millstream_protocol::{Chunk, ErrorCode, KStr, Request, Uuid};
 
 use super::bed::{Bed, Client, builder_of};
 
 /// Ours, or whoever is to be asked.
 struct Judge {
     /// Kept for as long as it is asked.
-    _bed: Option<Bed>,
+    bed: Option<Bed>,
     client: Client,
+    /// What Produce 13 calls the topics.
+    topic_ids: HashMap<KStr, Uuid>,
 }
 
 /// Tests may ask the same server.
@@ -55,12 +60,12 @@ impl Judge {
         match std::env::var("MILLSTREAM_TEST_BOOTSTRAP") {
             Ok(address) => {
                 let client = Client::connect(address.parse().expect("host:port"));
-                Self { _bed: None, client }
+                Self { bed: None, client, topic_ids: HashMap::new() }
             }
             Err(_) => {
                 let bed = Bed::with(&[("group.initial.rebalance.delay.ms", "0")]);
                 let client = bed.client();
-                Self { _bed: Some(bed), client }
+                Self { bed: Some(bed), client, topic_ids: HashMap::new() }
             }
         }
     }
@@ -79,7 +84,9 @@ impl Judge {
             ..Default::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
-        assert_eq!(self.client.call(7, &request).topics[0].error_code, 0);
+        let created = self.client.call(7, &request).topics[0].clone();
+        assert_eq!(created.error_code, 0);
+        self.topic_ids.insert(name.clone(), created.topic_id);
         // Kafka learns of it a moment later.
         while self.ends(&name) != (0, 0) {}
         name
@@ -100,6 +107,7 @@ impl Judge {
                     | ErrorCode::CoordinatorNotAvailable
                     | ErrorCode::NotCoordinator
                     | ErrorCode::ConcurrentTransactions
+                    | ErrorCode::NotEnoughReplicas
                     | ErrorCode::NotLeaderOrFollower,
                 ) => {}
                 _ => return response,
@@ -200,13 +208,14 @@ impl Judge {
         let mut topic_data: Vec<TopicProduceData> = Vec::new();
         for (topic, index, batch) in batches {
             let data = PartitionProduceData { index: *index, records: Some(Chunk::Bytes(batch.clone())) };
-            match topic_data.iter_mut().find(|data| data.name == **topic) {
+            // The form has one or the other.
+            let (name, topic_id) = match version {
+                BY_ID.. => (KStr::default(), self.topic_ids[*topic]),
+                _ => ((*topic).clone(), Uuid::nil()),
+            };
+            match topic_data.iter_mut().find(|data| (&data.name, data.topic_id) == (&name, topic_id)) {
                 Some(topic) => topic.partition_data.push(data),
-                None => topic_data.push(TopicProduceData {
-                    name: (*topic).clone(),
-                    partition_data: vec![data],
-                    ..Default::default()
-                }),
+                None => topic_data.push(TopicProduceData { name, topic_id, partition_data: vec![data] }),
             }
         }
         let request = ProduceRequest {
@@ -219,15 +228,20 @@ impl Judge {
             response.responses[0].partition_responses[0].error_code
         };
         let response = self.patiently(version, &request, code);
-        let mut told: Vec<((KStr, i32), ErrorCode)> = Vec::new();
+        let mut told: Vec<((KStr, Uuid, i32), ErrorCode)> = Vec::new();
         for topic in response.responses {
             for at in topic.partition_responses {
                 let code = ErrorCode::from_code(at.error_code).unwrap();
-                told.push(((topic.name.clone(), at.index), code));
+                told.push(((topic.name.clone(), topic.topic_id, at.index), code));
             }
         }
         let of = |(topic, index, _): &(&KStr, i32, Bytes)| {
-            told.iter().find(|((name, at), _)| name == *topic && at == index).expect("all are answered").1
+            let is_it = |name: &KStr, id: Uuid| match version {
+                BY_ID.. => id == self.topic_ids[*topic],
+                _ => name == *topic,
+            };
+            let found = told.iter().find(|((name, id, at), _)| is_it(name, *id) && at == index);
+            found.expect("all are answered").1
         };
         batches.iter().map(of).collect()
     }
@@ -318,8 +332,14 @@ fn before(who: Identity) -> Identity {
     Identity { epoch: who.epoch - 1, ..who }
 }
 
-/// Before clients knew TRANSACTION_ABORTABLE, after, and with KIP-890.
-const PRODUCE_VERSIONS: [i16; 4] = [3, 10, 11, 12];
+/// Before clients knew TRANSACTION_ABORTABLE, after, with KIP-890, and with topic ids.
+const PRODUCE_VERSIONS: [i16; 5] = [3, 10, 11, 12, 13];
+
+/// From here on Produce adds partitions to the transaction.
+const ADDS: i16 = 12;
+
+/// From here on Produce calls topics by their ids.
+const BY_ID: i16 = 13;
 
 /// What a version of Produce answers that is not allowed to add a partition to a transaction.
 fn not_added(version: i16) -> ErrorCode {
@@ -390,7 +410,7 @@ fn a_transactional_batch_that_is_wrong_is_refused_with_kafkas_code_and_nothing_o
             judge.init(&transactional_id);
             let who = judge.init(&transactional_id);
             assert_eq!(who.epoch, 1);
-            if version < 12 {
+            if version < ADDS {
                 assert_eq!(judge.add(&transactional_id, who, (&topic, 0)), ErrorCode::None);
             }
             let asked = id(&transactional_id, unknown);
@@ -401,7 +421,7 @@ fn a_transactional_batch_that_is_wrong_is_refused_with_kafkas_code_and_nothing_o
             let right = judge.produce_one(version, Some(&transactional_id), (&topic, transactional(who, 0)));
             assert_eq!(right, ErrorCode::None, "{what}, version {version}");
             match version {
-                12 => drop(judge.end_anew(&transactional_id, who, true)),
+                ADDS.. => drop(judge.end_anew(&transactional_id, who, true)),
                 _ => assert_eq!(judge.end(&transactional_id, who, true), ErrorCode::None),
             }
             judge.until_stable(&topic, 2);
@@ -428,12 +448,27 @@ fn a_batch_for_a_partition_that_was_not_added_is_refused_until_produce_adds_it()
                 assert_eq!(judge.add(&id, who, (&other, 0)), ErrorCode::None);
             }
             let told = judge.produce_one(version, Some(&id), (&topic, transactional(who, 0)));
-            let wanted = if version == 12 { ErrorCode::None } else { not_added(version) };
+            let wanted = if version >= ADDS { ErrorCode::None } else { not_added(version) };
             assert_eq!(told, wanted, "version {version}, ongoing {is_ongoing}");
-            let end = i64::from(version == 12);
+            let end = i64::from(version >= ADDS);
             assert_eq!(judge.ends(&topic), (end, 0), "version {version}, ongoing {is_ongoing}");
         }
     }
+}
+
+#[test]
+fn a_topic_id_of_before_joins_no_transaction_and_the_rest_goes_on() {
+    let mut judge = Judge::new();
+    let (id, topic, gone) = (judge.name("tx"), judge.topic(1), judge.topic(1));
+    let who = judge.init(&id);
+    judge.topic_ids.insert(gone.clone(), Uuid::from_bytes([7; 16]));
+    let batches = [(&gone, 0, transactional(who, 0)), (&topic, 0, transactional(who, 0))];
+    let told = judge.produce(BY_ID, Some(&id), &batches);
+    assert_eq!(told, [ErrorCode::UnknownTopicId, ErrorCode::None]);
+    assert_eq!((judge.ends(&gone), judge.ends(&topic)), ((0, 0), (1, 0)));
+    judge.end_anew(&id, who, true);
+    judge.until_stable(&topic, 2);
+    assert_eq!(judge.ends(&gone), (0, 0), "it has no marker either");
 }
 
 #[test]
@@ -547,7 +582,7 @@ const SEQUENCES: &[(&str, Steps)] = &[
 #[test]
 fn sequences_of_an_idempotent_producer_are_judged_as_kafka_judges_them_in_each_version() {
     let mut judge = Judge::new();
-    for version in [3, 7, 12] {
+    for version in [3, 7, 12, 13] {
         for (what, steps) in SEQUENCES {
             let (topic, who) = (judge.topic(1), judge.idempotent());
             let mut distinct = std::collections::BTreeSet::new();
