@@ -19,6 +19,8 @@ use crate::transactional::{
 /// Records that one transaction takes over.
 pub(super) const RECORDS: usize = 750;
 const BATCH_RECORDS: usize = 150;
+/// Batches of one transaction.
+pub(super) const BATCHES: u64 = (RECORDS / BATCH_RECORDS) as u64;
 /// How long a transaction of a copier may be open.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step may take while the broker comes and goes.

@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::copier::{Copying, INPUT, OUTPUT};
+use super::copier::{BATCHES, Copying, INPUT, OUTPUT};
 use super::load::{Load, PARTITIONS as WRITTEN_PARTITIONS, WRITTEN};
 use crate::history::Isolation;
 use crate::proof::bed::broker::{Broker, Setup, pause};
@@ -33,6 +33,8 @@ const SETTINGS: &[&str] = &["log.segment.bytes=1048576"];
 const SEED_BATCH: u32 = 500;
 /// How long may pass without progress.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the next harm waits for copiers that do not get on.
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// How much is done to whom.
 #[derive(Debug, Clone, Copy)]
@@ -41,14 +43,15 @@ struct Scale {
     broker_kills: usize,
     copier_kills: usize,
     zombies: usize,
-    /// Bounds of a copier's wait between two batches, in milliseconds: long enough that the harm is done before the copy is.
+    /// Bounds of a copier's wait between two batches, in milliseconds: long enough that harm comes within each transaction, short
+    /// enough that some come through between two harms.
     pace: (u64, u64),
 }
 
 const SHORT: Scale =
-    Scale { records: 20_000, broker_kills: 12, copier_kills: 12, zombies: 4, pace: (100, 250) };
+    Scale { records: 20_000, broker_kills: 12, copier_kills: 12, zombies: 4, pace: (80, 200) };
 const LONG: Scale =
-    Scale { records: 100_000, broker_kills: 200, copier_kills: 150, zombies: 50, pace: (300, 700) };
+    Scale { records: 100_000, broker_kills: 200, copier_kills: 150, zombies: 50, pace: (40, 120) };
 
 /// One kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,13 +107,14 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
     }
     Ok(format!(
         "{} records copied once and in order in {:.0} s, {} SIGKILLs of the broker, {} of copiers, {} of {} zombies fenced, \
-         {} copiers gave up; beside them {} transactions committed, {} aborted, {} undecided, {} readings, 0 anomalies, seed {seed}",
+         the last harm at {} copied, {} copiers gave up; beside them {} transactions committed, {} aborted, {} undecided, {} readings, 0 anomalies, seed {seed}",
         scale.records,
         lasted.as_secs_f64(),
         scale.broker_kills,
         scale.copier_kills,
         met.fenced,
         met.woken,
+        met.copied,
         met.gave_up,
         figures.committed,
         figures.aborted,
@@ -169,7 +173,7 @@ impl Copier {
                 let mut said = heard.lock();
                 said.has_claimed |= line == "claimed";
                 if let Some(offset) = line.strip_prefix("committed ").and_then(|offset| offset.parse().ok()) {
-                    said.committed = offset;
+                    said.committed = said.committed.max(offset);
                 }
                 said.last = Some(line);
             }
@@ -226,6 +230,8 @@ struct Met {
     woken: usize,
     fenced: usize,
     gave_up: usize,
+    /// How many records were copied when the last harm was done.
+    copied: i64,
 }
 
 impl Field<'_> {
@@ -243,41 +249,55 @@ impl Field<'_> {
         }
         let total = harms.len() as i64;
         for (at, harm) in (0..).zip(harms) {
-            // Spread over what is to be copied, or it would be over before the harm is.
+            // Spread over what is to be copied, or one would be over before the other is.
             let wanted = self.each * i64::from(PARTITIONS) * at / (total + 1);
-            let deadline = Instant::now() + Duration::from_millis(300);
+            let deadline = Instant::now() + PROGRESS;
             while self.committed() < wanted && Instant::now() < deadline {
                 self.replace_ended()?;
                 pause(Duration::from_millis(2));
             }
-            pause(Duration::from_millis(self.chance.random_range(0..150)));
+            // Anywhere in a transaction, not only at its beginning.
+            pause(Duration::from_millis(self.chance.random_range(0..scale.pace.0 * BATCHES)));
+            met.copied = self.committed();
             self.harm(harm, &mut met)?;
             if at % 50 == 49 {
                 say(&format!("  {} harms, {} records copied", at + 1, self.committed()));
             }
         }
-        let (mut most, mut deadline) = (0, Instant::now() + PATIENCE);
-        while self.replace_ended()? < PARTITIONS as usize {
-            if self.committed() > most {
-                (most, deadline) = (self.committed(), Instant::now() + PATIENCE);
-            }
-            if Instant::now() > deadline {
-                let what = format!(
-                    "{} records copied, and no more for {PATIENCE:?}: {:?}",
-                    self.committed(),
-                    self.lost
-                );
-                return Err(Failure::Broken(what));
-            }
-            pause(Duration::from_millis(5));
-        }
+        self.await_end()?;
         met.gave_up = self.lost.len();
         Ok(met)
     }
 
+    /// Waits for the rest of the copy, for as long as it gets on.
+    fn await_end(&mut self) -> Result<(), Failure> {
+        let (mut copied, mut deadline) = (self.committed(), Instant::now() + PATIENCE);
+        while self.replace_ended()? < PARTITIONS as usize {
+            let now = self.committed();
+            if now > copied {
+                (copied, deadline) = (now, Instant::now() + PATIENCE);
+            }
+            if Instant::now() > deadline {
+                let lost = &self.lost;
+                return Err(Failure::Broken(format!(
+                    "{now} records copied, and no more for {PATIENCE:?}: {lost:?}"
+                )));
+            }
+            pause(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     fn new_copier(&mut self, partition: i32) -> Result<Copier> {
         let pace = Duration::from_millis(self.chance.random_range(self.pace.0..self.pace.1));
-        Copier::start(self.setup.address(), partition, self.each, pace)
+        let copier = Copier::start(self.setup.address(), partition, self.each, pace)?;
+        // It goes on where the one before it is.
+        let before = self.copiers.iter().filter(|copier| copier.partition == partition);
+        let copied = before.map(|copier| copier.said.lock().committed).max().unwrap_or(0);
+        let mut said = copier.said.lock();
+        said.committed = said.committed.max(copied);
+        drop(said);
+        Ok(copier)
     }
 
     fn committed(&self) -> i64 {
