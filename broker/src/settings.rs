@@ -89,6 +89,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// One or more of these words, each once, with commas between them.
     List(&'static [&'static str]),
+    /// The same, or nothing.
+    Subset(&'static [&'static str]),
     /// HOST:PORT, or nothing.
     Address,
     /// Any text.
@@ -135,6 +137,8 @@ impl Knob {
             Kind::Choice(words) => Err(SettingError::NotAChoice { name, value, choices: words.join(", ") }),
             Kind::List(words) if is_list_of(words, written) => Ok(()),
             Kind::List(words) => Err(SettingError::NotAList { name, value, choices: words.join(", ") }),
+            Kind::Subset(words) if written.is_empty() || is_list_of(words, written) => Ok(()),
+            Kind::Subset(words) => Err(SettingError::NotAList { name, value, choices: words.join(", ") }),
             Kind::Address if written.is_empty() || parse_address(written).is_some() => Ok(()),
             Kind::Address => Err(SettingError::NotAnAddress { name, value }),
             Kind::Text => Ok(()),

@@ -83,10 +83,12 @@ pub enum CleanupPolicy {
     Compact,
     /// Both.
     CompactAndDelete,
+    /// They all stay, but for those that somebody asks to be deleted.
+    Keep,
 }
 
 impl CleanupPolicy {
-    /// Whether records are deleted by age and size, or on request.
+    /// Whether records are deleted by age and size.
     #[must_use]
     pub fn deletes(self) -> bool {
         matches!(self, Self::Delete | Self::CompactAndDelete)

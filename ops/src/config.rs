@@ -128,13 +128,16 @@ fn values(kind: Kind) -> String {
         Kind::Long { min, max } => range(min, (max != i64::MAX).then_some(max)),
         Kind::Ratio => "a number from 0 to 1".to_owned(),
         Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
-        Kind::List(words) => {
-            let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
-            format!("one or more of {words}, with commas between them")
-        }
+        Kind::List(words) => list(words),
+        Kind::Subset(words) => list(words) + ", or empty",
         Kind::Address => "HOST:PORT, or empty".to_owned(),
         Kind::Text => "text".to_owned(),
     }
+}
+
+fn list(words: &[&str]) -> String {
+    let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    format!("one or more of {words}, with commas between them")
 }
 
 fn range(min: i64, max: Option<i64>) -> String {

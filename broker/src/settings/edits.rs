@@ -96,7 +96,7 @@ impl Edits {
             let listed = |value: &str| {
                 let (name, knob) = find(name, value)?;
                 match knob.kind {
-                    Kind::List(_) => {
+                    Kind::List(_) | Kind::Subset(_) => {
                         Ok((name, next.get(name).map_or(knob.default, String::as_str).to_owned()))
                     }
                     _ => Err(SettingError::NoList { name }),
@@ -175,6 +175,9 @@ mod tests {
         assert_eq!(after(&both, append("compact,delete")), "cleanup.policy=compact,delete");
         assert_eq!(after(&both, subtract("delete")), "cleanup.policy=compact");
         assert_eq!(after(&both, subtract("other")), "cleanup.policy=compact,delete");
+        assert_eq!(after(&[], subtract("delete")), "cleanup.policy=");
+        assert_eq!(after(&[("cleanup.policy", "")], subtract("delete")), "cleanup.policy=");
+        assert_eq!(after(&[("cleanup.policy", "")], append("compact")), "cleanup.policy=compact");
         let refused = edited(&[], Kept::All, &[("retention.ms", Edit::Append("5".into()))]).unwrap_err();
         assert_eq!(refused, SettingError::NoList { name: "retention.ms" });
     }

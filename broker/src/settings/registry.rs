@@ -241,9 +241,9 @@ pub static REGISTRY: &[Knob] = &[
     topic(
         "log.cleanup.policy",
         "cleanup.policy",
-        Kind::List(&["compact", "delete"]),
+        Kind::Subset(&["compact", "delete"]),
         "delete",
-        "What becomes of old records. 'delete' removes them by age and size (log.retention.ms, log.retention.bytes), 'compact' keeps the last record of each key, 'compact,delete' does both.",
+        "What becomes of old records. 'delete' removes them by age and size (log.retention.ms, log.retention.bytes), 'compact' keeps the last record of each key, 'compact,delete' does both. Empty: all stay, until somebody deletes them.",
     ),
     broker("log.dir", Kind::Text, "./millstream-data", "The folder in which everything durable is kept."),
     broker(

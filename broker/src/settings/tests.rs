@@ -58,10 +58,12 @@ fn values_are_held_to_their_bounds() {
 #[test]
 fn a_list_holds_known_words_each_once() {
     let policy = broker_knob("log.cleanup.policy").unwrap();
-    for right in ["delete", "compact", "compact,delete", "delete, compact"] {
+    for right in ["", "delete", "compact", "compact,delete", "delete, compact"] {
         assert_eq!(policy.check(right), Ok(()), "{right}");
     }
-    for wrong in ["", "none", "delete,delete", "compact,", "delete;compact"] {
+    let assignors = broker_knob("group.consumer.assignors").unwrap();
+    assert!(assignors.check("").is_err(), "one is needed");
+    for wrong in ["none", "delete,delete", "compact,", "delete;compact"] {
         let refused = policy.check(wrong).unwrap_err().to_string();
         assert!(refused.contains("with commas between: compact, delete"), "{wrong}: {refused}");
     }
@@ -96,6 +98,7 @@ fn retention_is_narrowed_to_what_the_log_needs() {
     assert_eq!((set.retention_age, set.retention_bytes), (None, Some(5)));
     assert_eq!(set.cleanup, CleanupPolicy::CompactAndDelete);
     assert_eq!(with(&[("cleanup.policy", "compact")]).unwrap().cleanup, CleanupPolicy::Compact);
+    assert_eq!(with(&[("cleanup.policy", "")]).unwrap().cleanup, CleanupPolicy::Keep);
     let refused = with(&[("retention.ms", "-2")]).unwrap_err().to_string();
     assert_eq!(refused, "'retention.ms' is -2; it must be between -1 and 9223372036854775807");
 }

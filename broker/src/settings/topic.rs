@@ -138,7 +138,8 @@ fn cleanup(list: &str) -> CleanupPolicy {
     match (names("compact"), names("delete")) {
         (true, true) => CleanupPolicy::CompactAndDelete,
         (true, false) => CleanupPolicy::Compact,
-        _ => CleanupPolicy::Delete,
+        (false, true) => CleanupPolicy::Delete,
+        (false, false) => CleanupPolicy::Keep,
     }
 }
 

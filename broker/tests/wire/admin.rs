@@ -394,6 +394,7 @@ fn a_value_out_of_bounds_is_refused_with_the_bound() {
             | Kind::Address
             | Kind::Text
             | Kind::List(_)
+            | Kind::Subset(_)
             | Kind::Ratio => {
                 continue;
             }

@@ -140,10 +140,14 @@ fn records_of_a_topic_that_is_only_compacted_are_not_deleted_on_request() {
     let mut client = bed.client();
     client.create_topic("t", 1, &[("cleanup.policy", "compact")]);
     assert_eq!(delete(&mut client, 0, -1), (ErrorCode::PolicyViolation.code(), -1));
-    client.create_topic("both", 1, &[("cleanup.policy", "compact,delete")]);
-    client.produce("both", batch(&["v"]), -1);
-    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
-    let topic = DeleteRecordsTopic { name: KStr::from_static("both"), partitions };
-    let told = client.call(2, &DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 });
-    assert_eq!((told.topics[0].partitions[0].error_code, told.topics[0].partitions[0].low_watermark), (0, 1));
+    // An empty policy: nothing goes by itself.
+    for (name, policy) in [("both", "compact,delete"), ("kept", "")] {
+        client.create_topic(name, 1, &[("cleanup.policy", policy)]);
+        client.produce(name, batch(&["v"]), -1);
+        let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
+        let topic = DeleteRecordsTopic { name: KStr::from_static(name), partitions };
+        let told = client.call(2, &DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 });
+        let told = &told.topics[0].partitions[0];
+        assert_eq!((told.error_code, told.low_watermark), (0, 1), "{name}");
+    }
 }

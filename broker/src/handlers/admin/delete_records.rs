@@ -55,7 +55,8 @@ fn delete(call: &Call, name: &KStr, asked: &DeleteRecordsPartition) -> Result<Of
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let led = call.node.view.lead(topic.id, partition, -1).map_err(|error| code_for_not_led(&error))?;
     // The last record of each key is what such a topic promises to keep.
-    if !topic.settings.cleanup().deletes() {
+    let cleanup = topic.settings.cleanup();
+    if cleanup.compacts() && !cleanup.deletes() {
         return Err(ErrorCode::PolicyViolation);
     }
     let before = match asked.offset {

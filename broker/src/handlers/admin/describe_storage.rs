@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_log::{Log, NextDeletion, QuarantinedRange as Damaged};
+use millstream_log::{CleanupPolicy, Log, NextDeletion, QuarantinedRange as Damaged};
 use millstream_protocol::messages::describe_storage_response::{
     DescribeStorageDirectory, DescribeStoragePartition, DescribeStorageTopicResult, QuarantinedRange,
 };
@@ -142,8 +142,10 @@ fn describe_log(topic: &Topic, log: &Arc<Log>, placed: DescribeStoragePartition)
 
 /// Words for a person.
 fn why(topic: &Topic, next: NextDeletion) -> String {
-    if !topic.settings.cleanup().deletes() {
-        return "never: the topic is only compacted (cleanup.policy)".to_owned();
+    match topic.settings.cleanup() {
+        CleanupPolicy::Compact => return "never: the topic is only compacted (cleanup.policy)".to_owned(),
+        CleanupPolicy::Keep => return "never: the topic keeps everything (cleanup.policy)".to_owned(),
+        CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => {}
     }
     match (next.at_ms, next.after_bytes) {
         (None, None) => "never: neither retention.ms nor retention.bytes comes to anything yet".to_owned(),

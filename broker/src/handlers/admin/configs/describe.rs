@@ -160,6 +160,6 @@ fn config_type(kind: Kind) -> i8 {
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,
         Kind::Ratio => 6,
-        Kind::List(_) => 7,
+        Kind::List(_) | Kind::Subset(_) => 7,
     }
 }

@@ -67,7 +67,7 @@ fn by_size_whole_segments_go_as_long_as_the_rest_is_enough() {
 }
 
 #[test]
-fn nothing_goes_for_ever_nor_from_a_log_that_is_only_compacted() {
+fn nothing_goes_from_a_log_that_is_for_ever_or_only_compacted() {
     let closed = [written(100, 0)];
     assert_eq!(keeping(None, None).expired(&closed, 0, NOW), 0);
     let config = |cleanup| LogConfig {
@@ -76,9 +76,10 @@ fn nothing_goes_for_ever_nor_from_a_log_that_is_only_compacted() {
         retention_bytes: Some(0),
         ..LogConfig::default()
     };
-    let compacted = Retention::of(&config(CleanupPolicy::Compact));
-    assert!(compacted.is_for_ever());
-    assert_eq!(compacted.expired(&closed, 0, NOW), 0);
+    for kept in [CleanupPolicy::Compact, CleanupPolicy::Keep].map(|policy| Retention::of(&config(policy))) {
+        assert!(kept.is_for_ever());
+        assert_eq!(kept.expired(&closed, 0, NOW), 0);
+    }
     assert_eq!(Retention::of(&config(CleanupPolicy::CompactAndDelete)).expired(&closed, 0, NOW), 1);
 }
 
