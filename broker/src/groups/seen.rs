@@ -73,6 +73,8 @@ pub(crate) async fn watch(node: Arc<Node>) {
         // While some of the groups are being read, what is remembered of them stays.
         if let Ok(sightings) = sight_all(&node).await {
             survey::look(&node, &sightings);
+            let members = survey::consumers(&sightings);
+            node.groups.coordinators.tell_all(&node, |shard, _| shard.on_crowd_counted(members));
         }
     }
 }

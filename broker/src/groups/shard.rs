@@ -111,6 +111,11 @@ impl Shard {
             self.entries.insert(id.detach(), Entry::default());
         }
         self.entries.get_mut(id.as_str()).expect("it was there or was inserted")
+    /// How many members of the new protocol all shards have.
+    pub(super) fn on_crowd_counted(&mut self, everywhere: usize) {
+        self.crowd = self.crowd.told(everywhere);
+    }
+
     }
 
     fn forget_if_empty(&mut self, id: &str) {

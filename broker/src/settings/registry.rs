@@ -98,7 +98,7 @@ pub static REGISTRY: &[Knob] = &[
         "consumer.heartbeat.interval.ms",
         int(1),
         "5000",
-        "How often members of the new protocol send heartbeats. While a group changes they are asked for more (each 300 ms). Unless it is set, members of quiet groups are asked for more too as long as they are few: each 750 ms up to about 1,000 members, then so that all of them together send at most some 500 a second for each partition of __consumer_offsets. So a change reaches everybody soon.",
+        "How often members of the new protocol send heartbeats. While a group changes they are asked for more (each 300 ms). Unless it is set, members of quiet groups are asked for more too as long as they are few: each 750 ms up to about 1,500 members of all groups, then so that all of them together send at most some 2,000 a second. So a change reaches everybody soon.",
     ),
     live(
         "group.consumer.max.assignment.interval.ms",

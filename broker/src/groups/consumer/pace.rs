@@ -15,17 +15,20 @@ use crate::settings::Pace;
 const WHILE_CHANGING: Duration = Duration::from_millis(300);
 /// How often they come to a quiet group, as long as they are few: the last one hears of a change so soon.
 const WHILE_FEW: Duration = Duration::from_millis(750);
-/// How many heartbeats a second the members of one shard send at most when all is quiet; beyond that they come more
+/// How many heartbeats a second all members together send at most when all is quiet; beyond that they come more
 /// seldom, up to the setting.
-const BEATS_PER_SECOND: u32 = 500;
-/// How long a count holds.
+const BEATS_PER_SECOND: u32 = 2_000;
+/// How long a shard's count of its own members holds.
 const COUNT_EACH: Duration = Duration::from_secs(1);
 
-/// How many members a shard has.
+/// How many members there are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Crowd {
-    members: usize,
+    /// Of the shard, as of the last second.
+    here: usize,
     counted_at: Option<Millis>,
+    /// Of all shards, as they were when all groups were looked at last.
+    everywhere: usize,
 }
 
 impl Crowd {
@@ -33,8 +36,13 @@ impl Crowd {
     pub(crate) fn refreshed(self, now: Millis, count: impl FnOnce() -> usize) -> Self {
         match self.counted_at {
             Some(at) if now < at.after(COUNT_EACH) => self,
-            Some(_) | None => Self { members: count(), counted_at: Some(now) },
+            Some(_) | None => Self { here: count(), counted_at: Some(now), ..self },
         }
+    }
+
+    /// This, with so many members in all shards.
+    pub(crate) fn told(self, everywhere: usize) -> Self {
+        Self { everywhere, ..self }
     }
 
     /// When a member is to come again. What somebody has set is obeyed, but for a group that changes.
@@ -46,7 +54,7 @@ impl Crowd {
         if pace.heartbeat_is_set {
             return most;
         }
-        let members = u32::try_from(self.members).unwrap_or(u32::MAX);
+        let members = u32::try_from(self.here.max(self.everywhere)).unwrap_or(u32::MAX);
         let shared = Duration::from_secs(1).saturating_mul(members) / BEATS_PER_SECOND;
         shared.max(WHILE_FEW).min(most)
     }
@@ -56,21 +64,35 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    fn told(members: usize, is_set: bool, is_changing: bool) -> u128 {
+    fn interval(crowd: Crowd, is_set: bool, is_changing: bool) -> u128 {
         let pace = Pace {
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_is_set: is_set,
             session_timeout: Duration::from_secs(45),
             assignment_interval: Duration::ZERO,
         };
-        Crowd { members, counted_at: None }.interval(pace, is_changing).as_millis()
+        crowd.interval(pace, is_changing).as_millis()
+    }
+
+    fn told(here: usize, is_set: bool, is_changing: bool) -> u128 {
+        interval(Crowd { here, ..Crowd::default() }, is_set, is_changing)
     }
 
     #[test]
     fn few_members_come_often_and_many_as_seldom_as_the_setting_says() {
-        assert_eq!([1, 100, 375].map(|members| told(members, false, false)), [750; 3]);
-        assert_eq!(told(1_000, false, false), 2_000);
-        assert_eq!([2_500, 1_000_000].map(|members| told(members, false, false)), [5_000; 2]);
+        assert_eq!([1, 100, 1_500].map(|members| told(members, false, false)), [750; 3]);
+        assert_eq!(told(4_000, false, false), 2_000);
+        assert_eq!([10_000, 1_000_000].map(|members| told(members, false, false)), [5_000; 2]);
+    }
+
+    #[test]
+    fn members_of_other_shards_count_as_well() {
+        let crowd = Crowd { here: 200, ..Crowd::default() };
+        assert_eq!(interval(crowd, false, false), 750);
+        assert_eq!(interval(crowd.told(10_000), false, false), 5_000);
+        assert_eq!(interval(crowd.told(10_000), false, true), 300);
+        // Those who came since the last look are seen at least by their own shard.
+        assert_eq!(interval(Crowd { here: 4_000, ..crowd }.told(200), false, false), 2_000);
     }
 
     #[test]
@@ -82,7 +104,7 @@ mod tests {
     #[test]
     fn members_are_counted_once_a_second() {
         let counted = Crowd::default().refreshed(Millis(5), || 7);
-        assert_eq!(counted.refreshed(Millis(1_004), || 9).members, 7);
-        assert_eq!(counted.refreshed(Millis(1_005), || 9).members, 9);
+        assert_eq!(counted.refreshed(Millis(1_004), || 9).here, 7);
+        assert_eq!(counted.refreshed(Millis(1_005), || 9).here, 9);
     }
 }

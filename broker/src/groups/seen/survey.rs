@@ -9,6 +9,7 @@ use millstream_protocol::{ErrorCode, KStr};
 use super::history::{LastRebalance, RebalanceCounts};
 use super::lag::{Lag, Standing};
 use super::stuck::{Progress, Spot};
+use crate::groups::group::GroupKind;
 use crate::groups::turn::Millis;
 use crate::metadata::topics::{Snapshot, Unavailable};
 use crate::node::Node;
@@ -64,6 +65,12 @@ pub(crate) struct Found {
     pub(crate) lag: Lag,
     /// For how long it has been stuck, if it is.
     pub(crate) stuck_for: Option<Duration>,
+}
+
+/// How many members of the new protocol there are.
+pub(super) fn consumers(sightings: &[Sighting]) -> usize {
+    let of_consumers = sightings.iter().filter(|group| group.kind == GroupKind::Consumer.name());
+    of_consumers.map(|group| group.members).sum()
 }
 
 /// Takes note of who makes no progress. Tells it once when somebody turns out to be stuck. Reads no disk.
