@@ -1,7 +1,7 @@
 //! What waits for the disk: replies, and what is to be done elsewhere.
 //!
-//! A reply rests on everything that its machine has appended before it: nobody is told what a crash could take
-//! back. The log calls [`Held::settle`] for each batch, from whatever thread; its lock is held for a few
+//! A reply rests on everything that its machine has appended before it, unless the machine knows better: nobody is told
+//! what a crash could take back. The log calls [`Held::settle`] for each batch, from whatever thread; its lock is held for a few
 //! instructions and nothing is done under it.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
+
+use super::turn::BatchNumber;
 
 /// Somebody who waits.
 pub(super) type Waiter<R> = oneshot::Sender<R>;
@@ -97,18 +99,22 @@ impl<R, D> Held<R, D> {
         }
     }
 
-    /// Lets things go once everything appended so far is durable.
-    pub(super) fn hold(&self, things: impl Iterator<Item = Waits<R, D>>) {
+    /// Lets things go once a batch and all before it are durable; `None`: everything appended so far.
+    pub(super) fn hold(&self, until: Option<BatchNumber>, things: impl Iterator<Item = Waits<R, D>>) {
         let mut state = self.state.lock();
         if state.has_failed {
             return;
         }
-        if state.durable >= state.appended {
+        let until = until.map_or(state.appended, |batch| batch.0);
+        assert!(until <= state.appended, "INV-66: a reply rests on batch {until} of {}", state.appended);
+        if state.durable >= until {
             drop(state);
             return self.let_go(things);
         }
-        let until = state.appended;
+        let at = state.waiting.partition_point(|(other, _)| *other <= until);
+        let later = state.waiting.split_off(at);
         state.waiting.extend(things.map(|waits| (until, waits)));
+        state.waiting.extend(later);
     }
 
     /// Tells when this batch is durable; `None` if it is.
@@ -157,11 +163,11 @@ mod tests {
         let (deeds, mut done) = unbounded_channel();
         let held = Held::new(Arc::default(), deeds);
         let (now, mut at_once) = waits();
-        held.hold([now].into_iter());
+        held.hold(None, [now].into_iter());
         assert!(at_once.try_recv().is_ok(), "nothing was appended");
         let (first, second) = (held.begin(), held.begin());
         let (late, mut later) = waits();
-        held.hold([late, Waits::Deed("deed")].into_iter());
+        held.hold(None, [late, Waits::Deed("deed")].into_iter());
         let mut told = held.wait_for(first).expect("it is not durable");
         held.settle(first, true);
         assert!(told.try_recv().is_ok());
@@ -174,19 +180,39 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_rests_on_less_waits_for_less_and_overtakes() {
+        let (deeds, _done) = unbounded_channel();
+        let held = Held::new(Arc::default(), deeds);
+        let (first, second) = (held.begin(), held.begin());
+        let (all, mut everything) = waits();
+        held.hold(None, [all].into_iter());
+        let (one, mut early) = waits();
+        held.hold(Some(BatchNumber(first)), [one].into_iter());
+        let (none, mut at_once) = waits();
+        held.hold(Some(BatchNumber(0)), [none].into_iter());
+        assert!(at_once.try_recv().is_ok());
+        assert!(early.try_recv().is_err());
+        held.settle(first, true);
+        assert!(early.try_recv().is_ok());
+        assert!(everything.try_recv().is_err());
+        held.settle(second, true);
+        assert!(everything.try_recv().is_ok());
+    }
+
+    #[test]
     fn nobody_is_answered_and_nothing_done_after_a_batch_was_lost() {
         let (deeds, mut done) = unbounded_channel();
         let held = Held::new(Arc::default(), deeds);
         let batch = held.begin();
         let (before, mut waiting) = waits();
-        held.hold([before, Waits::Deed("deed")].into_iter());
+        held.hold(None, [before, Waits::Deed("deed")].into_iter());
         let mut told = held.wait_for(batch).expect("it is not durable");
         held.settle(batch, false);
         assert!(held.has_failed());
         assert_eq!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         let (after, mut comes_later) = waits();
-        held.hold([after, Waits::Deed("deed")].into_iter());
+        held.hold(None, [after, Waits::Deed("deed")].into_iter());
         assert_eq!(comes_later.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert!(done.try_recv().is_err());
         let mut never = held.wait_for(batch).expect("it never will be");

@@ -247,6 +247,7 @@ impl<M: StateMachine> Warm<M> {
         let now = M::coordinators(node).now(node);
         let moment = Moment { now, next_batch: BatchNumber(self.held.next()) };
         let fx = self.machine.run(node, moment, event);
+        let rests_on = fx.rests_on.filter(|_| fx.records.is_empty());
         if !fx.records.is_empty() {
             self.append(&fx.records, fx.author, now.wall_ms);
         }
@@ -260,7 +261,7 @@ impl<M: StateMachine> Warm<M> {
         let replies = fx.replies.into_iter();
         let replies =
             replies.filter_map(|(ticket, reply)| Some(Waits::Reply(waiting.remove(&ticket)?, reply)));
-        self.held.hold(replies.chain(fx.deeds.into_iter().map(Waits::Deed)));
+        self.held.hold(rests_on, replies.chain(fx.deeds.into_iter().map(Waits::Deed)));
         for note in fx.notes {
             M::tell(node, &note, now);
         }

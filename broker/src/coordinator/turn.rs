@@ -62,6 +62,8 @@ pub(crate) struct Effects<M: StateMachine> {
     /// Whose transaction all the records belong to, if they do. The log has to admit them.
     pub(crate) author: Option<Author>,
     pub(crate) replies: Vec<(Ticket, M::Reply)>,
+    /// The last batch on which the replies rest, if the event leaves no records; `None`: on all that was appended.
+    pub(crate) rests_on: Option<BatchNumber>,
     /// Replies that rest on nothing which is not durable already.
     pub(crate) safe_replies: Vec<(Ticket, M::Reply)>,
     pub(crate) deeds: Vec<M::Deed>,
@@ -74,6 +76,7 @@ impl<M: StateMachine> Default for Effects<M> {
             records: Vec::new(),
             author: None,
             replies: Vec::new(),
+            rests_on: None,
             safe_replies: Vec::new(),
             deeds: Vec::new(),
             notes: Vec::new(),

@@ -39,8 +39,10 @@ impl StateMachine for Shard {
         let now = moment.now;
         let topics = node.groups.topics(node);
         let settings = node.settings();
+        self.begin_turn(moment.next_batch);
         let mut turn = Turn { now, settings: &settings.groups, topics: &topics.view, fx: &mut fx };
         event(self, &mut turn);
+        self.end_turn(moment.next_batch, &fx.records);
         fx
     }
 

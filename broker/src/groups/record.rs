@@ -36,6 +36,13 @@ pub(crate) enum GroupRecord {
 }
 
 impl GroupRecord {
+    /// The id of the group that it is of.
+    pub(crate) fn group(&self) -> &str {
+        match self {
+            Self::Offset { group, .. } | Self::Classic { group, .. } | Self::Consumer { group, .. } => group,
+        }
+    }
+
     /// The key and the value as they are stored.
     pub(crate) fn encode(&self) -> Result<(Bytes, Option<Bytes>), EncodeError> {
         match self {

@@ -17,15 +17,18 @@ use super::offsets::{Committed, Offsets, Place};
 use super::pending::Pending;
 use super::record::GroupRecord;
 use super::turn::{Millis, Note, Removal, Turn};
+use crate::coordinator::BatchNumber;
 
 mod administered;
 mod committed;
 mod expiring;
+mod resting;
 mod sighted;
 mod transactional;
 
 pub(crate) use administered::ListFilter;
 pub(crate) use committed::{Commit, Fetch, Stability};
+use resting::Written;
 
 /// What a group id stands for: a group, offsets, or both.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub(super) struct Entry {
     pending: Pending,
     /// When the group is looked at next, as it stands in `timers`.
     due: Option<Millis>,
+    /// The last batch that has records of it.
+    written: BatchNumber,
 }
 
 impl Entry {
@@ -67,6 +72,7 @@ pub(crate) struct Shard {
     open: BTreeMap<ProducerId, BTreeSet<KStr>>,
     /// Commits are counted, to know which came later.
     orders: u64,
+    written: Written,
 }
 
 impl Shard {
@@ -105,17 +111,18 @@ impl Shard {
         self.crowd
     }
 
-    fn entry(&mut self, id: &KStr) -> &mut Entry {
-        // Not `entry`: it would need an id that keeps no frame alive, also where there is one already.
-        if !self.entries.contains_key(id.as_str()) {
-            self.entries.insert(id.detach(), Entry::default());
-        }
-        self.entries.get_mut(id.as_str()).expect("it was there or was inserted")
     /// How many members of the new protocol all shards have.
     pub(super) fn on_crowd_counted(&mut self, everywhere: usize) {
         self.crowd = self.crowd.told(everywhere);
     }
 
+    fn entry(&mut self, id: &KStr) -> &mut Entry {
+        // Not `entry`: it would need an id that keeps no frame alive, also where there is one already.
+        if !self.entries.contains_key(id.as_str()) {
+            let entry = Entry { written: self.written.all(), ..Entry::default() };
+            self.entries.insert(id.detach(), entry);
+        }
+        self.entries.get_mut(id.as_str()).expect("it was there or was inserted")
     }
 
     fn forget_if_empty(&mut self, id: &str) {

@@ -49,6 +49,7 @@ impl Shard {
     /// Heartbeat of a classic member.
     pub(crate) fn heartbeat(&mut self, turn: &mut Turn<'_>, ticket: Ticket, request: &HeartbeatRequest) {
         let member = (&*request.member_id, request.group_instance_id.as_deref());
+        self.rest_on(&request.group_id, turn);
         let heard = match self.group_mut(&request.group_id) {
             Some(Group::Classic(group)) => group.heartbeat(member, request.generation_id, turn),
             Some(Group::Consumer(_)) => return self.heartbeat_consumer(turn, ticket, request),

@@ -21,6 +21,7 @@ impl Shard {
     /// A ConsumerGroupHeartbeat that makes sense, see [`check_request`](super::check_request).
     pub(crate) fn consumer_heartbeat(&mut self, turn: &mut Turn<'_>, heartbeat: &Heartbeat) {
         let request = &heartbeat.request;
+        self.rest_on(&request.group_id, turn);
         let answer = match request.member_epoch {
             LEAVES | AWAY => self.consumer_leave(turn, request),
             _ => self.consumer_beat(turn, heartbeat),
