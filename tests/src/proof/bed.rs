@@ -5,6 +5,7 @@ pub(super) mod broker;
 pub(super) mod proxy;
 pub(super) mod tracer;
 
+pub(super) mod consumer_group;
 pub(super) mod group;
 pub(super) mod scribe;
 pub(super) mod way;

@@ -180,7 +180,7 @@ impl Wire {
             topics: vec![topic],
             ..Default::default()
         };
-        let topics = self.call(8, &request)?.topics;
+        let topics = self.call(9, &request)?.topics;
         let mut codes =
             topics.iter().flat_map(|topic| &topic.partitions).map(|partition| known(partition.error_code));
         Ok(codes.find(|code| *code != ErrorCode::None).unwrap_or(ErrorCode::None))

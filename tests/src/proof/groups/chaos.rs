@@ -1,152 +1,97 @@
-//! Bar 17: members of a group join and die all the time. Every record is processed at least once, committed offsets never fall,
-//! the group is stable soon after the last death, and another group hardly notices.
+//! Bar 17: members of a group join and die all the time, with either protocol. Every record is processed at least once,
+//! committed offsets never fall, the group is stable soon after the last death, and other groups hardly notice.
+//!
+//! Chaos and calm take turns, and the medians of their windows are compared: what else the machine does then falls on both.
 
 mod bystander;
+mod crowd;
 mod member;
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use parking_lot::Mutex;
+use millstream_protocol::Uuid;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::history::Key;
-use crate::proof::bed::broker::{Broker, Setup, pause};
-use crate::proof::bed::group::{Joining, Offsets, is_starting};
-use crate::proof::bed::wire::{Target, Wire, batch};
-use crate::proof::{Failure, Options, Proven};
+use bystander::Seen;
+use crowd::{Crowd, GROUP, MEMBERS, PARTITIONS, Protocol, TOPIC, Window};
 
-const TOPIC: &str = "chaos";
-const GROUP: &str = "chaos";
-const PARTITIONS: u32 = 16;
-const MEMBERS: usize = 50;
-/// Short sessions, for whoever dies without a word is waited for.
-const SESSION_MS: i32 = 500;
-const SETTINGS: &[&str] = &["group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=100"];
-const JOINING: Joining<'_> =
-    Joining { group: GROUP, topic: TOPIC, partitions: PARTITIONS, session_ms: SESSION_MS };
+use crate::history::Key;
+use crate::proof::bed::broker::{Setup, pause};
+use crate::proof::bed::group::{Offsets, is_starting};
+use crate::proof::bed::wire::{Target, Wire, batch};
+use crate::proof::{Failure, Options, Proven, say};
+
 /// How soon after the last death all members must be at work.
 const STABLE_WITHIN: Duration = Duration::from_secs(5);
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Below this a slower neighbour is the scheduler's doing: two cores carry the broker and all these clients.
+/// A short run has two seconds at a time on two cores that carry the broker and all these clients: below this it cannot tell
+/// the group's doing from the scheduler's.
 const NOISE: Duration = Duration::from_millis(10);
 
-/// What all threads of the proof share.
-#[derive(Debug)]
-struct Crowd {
-    address: SocketAddr,
-    /// Whether members die.
-    dying: AtomicBool,
-    /// Whether everybody is to end.
-    enough: AtomicBool,
-    /// Which records were processed, by partition and offset.
-    processed: Vec<Mutex<Vec<bool>>>,
-    /// How many records were acknowledged, by partition.
-    produced: Vec<AtomicUsize>,
-    /// The highest acknowledged commits.
-    committed: Mutex<Offsets>,
-    joined: AtomicUsize,
-    died: AtomicUsize,
-    wrong: Mutex<Vec<String>>,
+/// How often, and for how long, there is calm and chaos.
+#[derive(Debug, Clone, Copy)]
+struct Turns {
+    count: usize,
+    calm: Duration,
+    chaos: Duration,
 }
 
-impl Crowd {
-    fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            dying: AtomicBool::new(false),
-            enough: AtomicBool::new(false),
-            processed: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
-            produced: (0..PARTITIONS).map(|_| AtomicUsize::new(0)).collect(),
-            committed: Mutex::default(),
-            joined: AtomicUsize::new(0),
-            died: AtomicUsize::new(0),
-            wrong: Mutex::default(),
-        }
-    }
-
-    fn is_enough(&self) -> bool {
-        self.enough.load(Ordering::Relaxed)
-    }
-
-    fn is_dying(&self) -> bool {
-        self.dying.load(Ordering::Relaxed)
-    }
-
-    fn process(&self, key: Key, offset: i64) {
-        let mut processed = self.processed[key as usize].lock();
-        let at = offset as usize;
-        if processed.len() <= at {
-            processed.resize(at + 1, false);
-        }
-        processed[at] = true;
-    }
-
-    fn processed(&self) -> usize {
-        self.processed.iter().map(|partition| partition.lock().iter().filter(|done| **done).count()).sum()
-    }
-
-    /// The ends of all partitions.
-    fn ends(&self) -> Offsets {
-        let end = |key: Key| self.produced[key as usize].load(Ordering::Relaxed) as i64;
-        (0..PARTITIONS).map(|key| (key, end(key))).collect()
-    }
-
-    fn wrong(&self, what: String) {
-        let mut wrong = self.wrong.lock();
-        if wrong.len() < 10 {
-            wrong.push(what);
-        }
-    }
-}
+const SHORT: Turns = Turns { count: 4, calm: Duration::from_secs(1), chaos: Duration::from_secs(2) };
+const LONG: Turns = Turns { count: 8, calm: Duration::from_secs(5), chaos: Duration::from_secs(5) };
 
 pub(in crate::proof) fn run(options: &Options) -> Proven {
     let seed = options.seed();
-    let setup = Setup::new(&options.broker, &options.folder, SETTINGS)?;
-    let broker = setup.start()?;
-    let crowd = Arc::new(Crowd::new(setup.address()));
-    prepare(&crowd)?;
-    let threads = start(&crowd, seed)?;
-    let figure = chaos(&crowd, options, &threads);
-    crowd.enough.store(true, Ordering::Relaxed);
-    let mut latencies = bystander::Latencies::default();
-    for thread in threads {
-        if let Some(seen) = thread.join().map_err(|_| anyhow!("a client panicked"))?? {
-            latencies = seen;
-        }
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        say(&format!("group-chaos: {protocol}: {}", with(protocol, options, seed)?));
     }
-    stop(broker)?;
-    let figure = format!("{}, {}, seed {seed}", figure?, latencies.figure());
+    Ok(format!("classic and consumer protocol, seed {seed}"))
+}
+
+fn with(protocol: Protocol, options: &Options, seed: u64) -> Proven {
+    let mut setup = Setup::new(&options.broker, &options.folder, &[])?;
+    protocol.settings().into_iter().for_each(|setting| setup.set(setting));
+    let broker = setup.start()?;
+    let mut wire = Wire::connect(setup.address()).context("the judge's connection")?;
+    let topic_id = prepare(&mut wire).context("the topics")?;
+    let crowd = Arc::new(Crowd::new(setup.address(), protocol, topic_id));
+    let threads = start(&crowd, seed)?;
+    let figure = chaos(&crowd, options, &mut wire, &threads);
+    crowd.enough.store(true, Ordering::Relaxed);
+    let mut seen = Vec::new();
+    for thread in threads {
+        seen.extend(thread.join().map_err(|_| anyhow!("a client panicked"))??);
+    }
+    broker.stop()?;
+    let figure = figure?;
+    let figures: Vec<String> = std::iter::once(figure).chain(seen.iter().map(Seen::figure)).collect();
+    let figure = format!("{}, seed {seed}", figures.join(", "));
     let wrong = crowd.wrong.lock();
     if !wrong.is_empty() {
-        return Err(Failure::Broken(format!("{} ({figure})", wrong.join("; "))));
+        return Err(Failure::Broken(format!("{protocol}: {} ({figure})", wrong.join("; "))));
     }
-    if latencies.is_disturbed(options.at_most(NOISE)) {
-        return Err(Failure::Broken(format!("the other group was disturbed: {figure}")));
+    let noise = options.either(options.at_most(NOISE), Duration::ZERO);
+    if seen.iter().any(|seen| seen.is_disturbed(noise)) {
+        return Err(Failure::Broken(format!("{protocol}: another group was disturbed: {figure}")));
     }
     Ok(figure)
 }
 
-fn stop(broker: Broker) -> Result<()> {
-    broker.stop()
-}
-
-fn prepare(crowd: &Crowd) -> Result<()> {
-    let mut wire = Wire::connect(crowd.address)?;
+fn prepare(wire: &mut Wire) -> io::Result<Uuid> {
     wire.create_topic(TOPIC, PARTITIONS as i32, &[])?;
-    wire.create_topic(bystander::TOPIC, 1, &[])?;
-    Ok(())
+    wire.create_topic(bystander::TOPIC, bystander::PARTITIONS as i32, &[])?;
+    wire.topic_id(TOPIC)
 }
 
-type Work = Box<dyn FnOnce(&Crowd) -> Result<Option<bystander::Latencies>> + Send>;
+type Work = Box<dyn FnOnce(&Crowd) -> Result<Option<Seen>> + Send>;
 
-type Client = JoinHandle<Result<Option<bystander::Latencies>>>;
+type Client = JoinHandle<Result<Option<Seen>>>;
 
 fn start(crowd: &Arc<Crowd>, seed: u64) -> Result<Vec<Client>> {
     let mut chance = StdRng::seed_from_u64(seed);
@@ -163,31 +108,43 @@ fn start(crowd: &Arc<Crowd>, seed: u64) -> Result<Vec<Client>> {
     }
     spawn("producer", Box::new(|crowd| produce(crowd).map(|()| None)))?;
     spawn("monitor", Box::new(|crowd| watch(crowd).map(|()| None)))?;
-    spawn("bystander", Box::new(|crowd| bystander::run(crowd).map(Some)))?;
+    for place in bystander::PLACES {
+        spawn("bystander", Box::new(move |crowd| bystander::run(crowd, place).map(Some)))?;
+    }
     Ok(threads)
 }
 
-/// Calm, chaos, calm; answers what was seen.
-fn chaos(crowd: &Crowd, options: &Options, threads: &[Client]) -> Result<String, Failure> {
-    let mut wire = Wire::connect(crowd.address).context("the judge's connection")?;
-    await_stable(&mut wire, PATIENCE)?;
-    pause(options.either(Duration::from_secs(5), Duration::from_secs(10)));
+/// Calm and chaos by turns; answers what was seen.
+fn chaos(crowd: &Crowd, options: &Options, wire: &mut Wire, threads: &[Client]) -> Result<String, Failure> {
+    let turns = options.either(SHORT, LONG);
+    await_stable(crowd, wire, PATIENCE)?;
+    let mut stable = Duration::ZERO;
     let before = crowd.joined.load(Ordering::Relaxed);
-    let chaos = options.either(Duration::from_secs(12), Duration::from_secs(40));
-    crowd.dying.store(true, Ordering::Relaxed);
-    pause(chaos);
-    crowd.dying.store(false, Ordering::Relaxed);
+    for number in 0..turns.count {
+        crowd.open(Window::Calm(number));
+        pause(turns.calm);
+        crowd.dying.store(true, Ordering::Relaxed);
+        crowd.open(Window::Chaos(number));
+        pause(turns.chaos);
+        crowd.open(Window::None);
+        crowd.dying.store(false, Ordering::Relaxed);
+        stable = stable.max(await_stable(crowd, wire, options.at_most(STABLE_WITHIN))?);
+    }
+    let seconds = (turns.chaos * turns.count as u32).as_secs();
     let meanwhile = crowd.processed();
     let (joined, died) = (crowd.joined.load(Ordering::Relaxed) - before, crowd.died.load(Ordering::Relaxed));
-    if died < chaos.as_secs() as usize * MEMBERS / 2 || joined == 0 {
-        return Err(Failure::Invalid(format!("only {died} members died in {chaos:?}, {joined} assignments")));
+    if died < seconds as usize * MEMBERS / 2 || joined == 0 {
+        return Err(Failure::Invalid(format!(
+            "only {died} members died in {seconds} s, {joined} assignments"
+        )));
     }
-    let stable = await_stable(&mut wire, options.at_most(STABLE_WITHIN))?;
-    let caught_up = await_all_processed(crowd, &mut wire, threads)?;
+    crowd.finishing.store(true, Ordering::Relaxed);
+    let caught_up = await_all_processed(crowd, wire, threads)?;
     Ok(format!(
-        "{died} members died in {:.0} s, {joined} assignments meanwhile, {meanwhile} of {} records processed at its end, stable \
-         after {:.1} s, all processed and committed after {:.1} s, no committed offset fell",
-        chaos.as_secs_f64(),
+        "{died} members died in {} x {:.0} s, {joined} assignments, {meanwhile} of {} records processed at the end, stable \
+         after {:.1} s at most, all processed and committed after {:.1} s, no committed offset fell",
+        turns.count,
+        turns.chaos.as_secs_f64(),
         crowd.ends().values().sum::<i64>(),
         stable.as_secs_f64(),
         caught_up.as_secs_f64(),
@@ -195,16 +152,21 @@ fn chaos(crowd: &Crowd, options: &Options, threads: &[Client]) -> Result<String,
 }
 
 /// Waits until the group has all its members and is stable.
-fn await_stable(wire: &mut Wire, within: Duration) -> Result<Duration, Failure> {
+fn await_stable(crowd: &Crowd, wire: &mut Wire, within: Duration) -> Result<Duration, Failure> {
     let began = Instant::now();
     loop {
-        let (state, members) = wire.group_state(GROUP).context("the group's description")?;
+        let (state, members) = match crowd.protocol {
+            Protocol::Classic => wire.group_state(GROUP),
+            Protocol::Consumer => wire.consumer_group_state(GROUP),
+        }
+        .context("the group's description")?;
         if state == "Stable" && members == MEMBERS {
             return Ok(began.elapsed());
         }
         if began.elapsed() > within {
             return Err(Failure::Broken(format!(
-                "{:.1} s after the last death the group is {state} with {members} members of {MEMBERS}",
+                "{}: {:.1} s after the last death the group is {state} with {members} members of {MEMBERS}",
+                crowd.protocol,
                 began.elapsed().as_secs_f64()
             )));
         }
@@ -230,7 +192,9 @@ fn await_all_processed(crowd: &Crowd, wire: &mut Wire, threads: &[Client]) -> Re
         }
         if began.elapsed() > PATIENCE {
             return Err(Failure::Broken(format!(
-                "{behind} partitions are not committed to their ends {PATIENCE:?} after the chaos, {} of {} records processed",
+                "{}: {behind} partitions are not committed to their ends {PATIENCE:?} after the chaos, {} of {} records \
+                 processed",
+                crowd.protocol,
                 crowd.processed(),
                 ends.values().sum::<i64>()
             )));
@@ -243,11 +207,9 @@ fn await_all_processed(crowd: &Crowd, wire: &mut Wire, threads: &[Client]) -> Re
 fn produce(crowd: &Crowd) -> Result<()> {
     let mut wire = Wire::connect(crowd.address)?;
     let mut number = 0;
-    let mut was_dying = false;
     while !crowd.is_enough() {
-        was_dying |= crowd.is_dying();
-        // After the chaos nothing more comes, so that there is an end to reach; the thread itself stays until all end.
-        if !was_dying || crowd.is_dying() {
+        // In the end nothing more comes, so that there is an end to reach; the thread itself stays until all end.
+        if !crowd.finishing.load(Ordering::Relaxed) {
             let key = number as Key % PARTITIONS;
             let values: Vec<_> = (0..5).map(|n| number * 5 + n).collect();
             let answer =
