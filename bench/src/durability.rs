@@ -7,7 +7,6 @@
 mod background;
 mod group_commit;
 mod low_rate;
-mod scrape;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

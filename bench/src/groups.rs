@@ -3,6 +3,7 @@
 //! Bare connections make the load, many members on each: ten thousand real clients would be most of what is seen.
 
 mod commits;
+mod consumer;
 mod heartbeats;
 mod member;
 mod rebalance;

@@ -1,7 +1,7 @@
 //! `millstream-bench`: loads a broker, reads what that cost from the system, and holds it against a floor.
 //!
 //! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
-//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`, `footprint`) and
+//! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`) and
 //! how it is told (`sample`, `bars`, `report`). `durability`, `groups` and `transactions` are workloads of their own.
 //! This crate never links the broker: it sees what a user sees, a process and a socket.
 

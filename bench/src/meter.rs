@@ -4,6 +4,8 @@
 //! ticks of 10 ms, too coarse for a consume that costs 30 ms; it is the fallback where a thread that was
 //! there at the start has ended meanwhile and took its nanoseconds along.
 
+pub(crate) mod scrape;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};

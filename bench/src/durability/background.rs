@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
 
-use super::scrape::{Scrape, await_readiness};
 use super::{Stage, median, one_record, pause, verdict};
 use crate::bars::Verdict;
 use crate::driver::Schedule;
 use crate::latency::Latencies;
+use crate::meter::scrape::{Scrape, await_readiness};
 use crate::options::{Acks, OpenLoop};
 use crate::peer::{How, Peer as _};
 use crate::wire::Connection;

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::scrape::Scrape;
 use super::{Stage, median, one_record, verdict};
 use crate::bars::Verdict;
+use crate::meter::scrape::Scrape;
 use crate::options::Acks;
 use crate::peer::{How, Peer as _};
 use crate::wire::Connection;

@@ -11,12 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use millstream_protocol::messages::ConsumerGroupHeartbeatRequest;
-use millstream_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
-use millstream_protocol::{KStr, Uuid};
+use millstream_protocol::KStr;
 
+use super::consumer::{self, ConsumerMember};
 use super::member::{self, Member};
-use super::{Stage, ok, pause, verdict};
+use super::{Stage, pause, verdict};
 use crate::bars::Verdict;
 use crate::latency::Latencies;
 use crate::wire::Connection;
@@ -30,25 +29,31 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How often the group is disturbed.
 const TIMES: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(20);
-const HEARTBEAT_VERSION: i16 = 1;
+/// The groups that are disturbed, both in partition 2 of the 4 of `__consumer_offsets`.
+const CLASSIC: &str = "hundred";
+const CONSUMER: &str = "served-hundred";
+/// Others: one in the same partition, one in partition 3.
+const OTHERS: [(&str, &str); 2] = [("beside", "in the same shard"), ("another", "in another shard")];
 const TOPIC: KStr = KStr::from_static("work");
 
 pub(super) fn measure(stage: &Stage) -> Result<Vec<Verdict>> {
     let broker = stage.start()?;
     let mut first = Connection::open(broker.address)?;
     first.create_topic(&TOPIC, 200, &[])?;
-    let bystander = Bystander::default();
+    let bystanders = OTHERS.map(|(group, _)| Bystander::new(group));
     let (mut verdicts, alone, beside) = thread::scope(|scope| {
-        let watching = scope.spawn(|| bystander.watch(broker.address));
-        // It joins first, which takes the initial delay of a group.
-        await_until(|| bystander.count() > 0)?;
+        let watching = bystanders.each_ref().map(|one| scope.spawn(|| one.watch(broker.address)));
+        // They join first, which takes the initial delay of a group.
+        await_until(|| bystanders.iter().all(|one| one.count() > 0))?;
         pause(stage.window);
-        let alone = bystander.take();
+        let alone = bystanders.each_ref().map(Bystander::take);
         let classic = settled(&|| classic_group(broker.address));
         let modern = settled(&|| modern_group(broker.address));
-        let beside = bystander.take();
-        bystander.is_over.store(true, Relaxed);
-        watching.join().map_err(|_| anyhow!("the bystander panicked"))??;
+        let beside = bystanders.each_ref().map(Bystander::take);
+        bystanders.iter().for_each(|one| one.is_over.store(true, Relaxed));
+        for watching in watching {
+            watching.join().map_err(|_| anyhow!("a bystander panicked"))??;
+        }
         let limit = || format!("<= {SECONDS}");
         let (classic, modern) = (classic.context("classic")?, modern.context("consumer")?);
         let verdicts = vec![
@@ -58,14 +63,11 @@ pub(super) fn measure(stage: &Stage) -> Result<Vec<Verdict>> {
         anyhow::Ok((verdicts, alone, beside))
     })?;
     let p99 = |latencies: &Latencies| latencies.percentiles().map_or(f64::NAN, |told| told.p99_us);
-    let (alone, beside) = (p99(&alone), p99(&beside));
-    let limit = format!("<= 2 x {alone:.0}");
-    verdicts.push(verdict(
-        "heartbeat p99 us of another group meanwhile",
-        beside,
-        limit,
-        beside <= 2.0 * alone,
-    ));
+    for ((_, place), (alone, beside)) in OTHERS.iter().zip(alone.iter().zip(&beside)) {
+        let (alone, beside) = (p99(alone), p99(beside));
+        let (limit, met) = (format!("<= 2 x {alone:.0}"), beside <= 2.0 * alone);
+        verdicts.push(verdict(&format!("heartbeat p99 us of a group {place} meanwhile"), beside, limit, met));
+    }
     Ok(verdicts)
 }
 
@@ -79,20 +81,19 @@ fn settled(one: &dyn Fn() -> Result<Vec<f64>>) -> Result<f64> {
 /// A member of another group, which asks and asks.
 #[derive(Debug)]
 struct Bystander {
+    group: &'static str,
     latencies: Mutex<Latencies>,
     is_over: AtomicBool,
 }
 
-impl Default for Bystander {
-    fn default() -> Self {
-        Self { latencies: Mutex::new(Latencies::new()), is_over: AtomicBool::new(false) }
-    }
-}
-
 impl Bystander {
+    fn new(group: &'static str) -> Self {
+        Self { group, latencies: Mutex::new(Latencies::new()), is_over: AtomicBool::new(false) }
+    }
+
     fn watch(&self, address: SocketAddr) -> Result<()> {
         let mut connection = Connection::open(address)?;
-        let mut members = vec![Member::new("another")];
+        let mut members = vec![Member::new(self.group)];
         member::join(&mut connection, &mut members)?;
         while !self.is_over.load(Relaxed) {
             let sent = Instant::now();
@@ -137,7 +138,7 @@ fn classic_group(address: SocketAddr) -> Result<Vec<f64>> {
 
 fn keep_classic(address: SocketAddr, generation: &AtomicU64, is_over: &AtomicBool) -> Result<()> {
     let mut connection = Connection::open(address)?;
-    let mut members: Vec<Member> = (0..MEMBERS_PER_CONNECTION).map(|_| Member::new("hundred")).collect();
+    let mut members: Vec<Member> = (0..MEMBERS_PER_CONNECTION).map(|_| Member::new(CLASSIC)).collect();
     member::join(&mut connection, &mut members)?;
     loop {
         generation.store(u64::try_from(members[0].generation)?, Relaxed);
@@ -166,7 +167,7 @@ fn disturb_classic(address: SocketAddr, seen: &[AtomicU64]) -> Result<Vec<f64>> 
     for _ in 0..TIMES {
         let mut connection = Connection::open(address)?;
         let began = Instant::now();
-        let mut guest = vec![Member::new("hundred")];
+        let mut guest = vec![Member::new(CLASSIC)];
         // Earlier guests come along when the group rebalances, or it would wait for them.
         thread::scope(|scope| {
             for (connection, members) in &mut guests {
@@ -254,33 +255,16 @@ fn keep_modern(
     is_over: &AtomicBool,
 ) -> Result<()> {
     let mut connection = Connection::open(address)?;
-    let mut members: Vec<ConsumerGroupHeartbeatRequest> =
-        (0..count).map(|member| first_beat(at, member)).collect();
+    let member = |number| ConsumerMember::new(CONSUMER, &TOPIC, (at, number));
+    let mut members: Vec<ConsumerMember> = (0..count).map(member).collect();
     while !is_over.load(Relaxed) {
-        let answers = connection.call_many(HEARTBEAT_VERSION, &members)?;
-        let mut has_news = false;
-        let mut interval = Duration::MAX;
-        for (member, answer) in members.iter_mut().zip(answers) {
-            ok(answer.error_code, "a heartbeat")?;
-            interval = interval.min(Duration::from_millis(u64::try_from(answer.heartbeat_interval_ms)?));
-            *member = ConsumerGroupHeartbeatRequest {
-                group_id: member.group_id.clone(),
-                member_id: member.member_id.clone(),
-                member_epoch: answer.member_epoch,
-                topic_partitions: member.topic_partitions.clone(),
-                ..Default::default()
-            };
-            if let Some(assignment) = answer.assignment {
-                has_news = true;
-                let owned = assignment.topic_partitions.into_iter();
-                let owned = owned
-                    .map(|topic| TopicPartitions { topic_id: topic.topic_id, partitions: topic.partitions });
-                member.topic_partitions = Some(owned.collect());
-            }
-            let owned = member.topic_partitions.iter().flatten().map(|topic| topic.partitions.len()).sum();
-            let mut believed = believed.lock().map_err(|_| anyhow!("poisoned"))?;
-            believed.members.insert(member.member_id.clone(), (member.member_epoch, owned));
+        let has_news = consumer::beat(&mut connection, &mut members)?;
+        let interval = members.iter().map(|member| member.interval).min().unwrap_or_default();
+        let mut believed = believed.lock().map_err(|_| anyhow!("poisoned"))?;
+        for member in &members {
+            believed.members.insert(member.id().clone(), (member.epoch(), member.partitions()));
         }
+        drop(believed);
         // A client tells at once what it gave up or took.
         let sent = Instant::now();
         while !has_news && sent.elapsed() < interval && !is_over.load(Relaxed) {
@@ -288,17 +272,4 @@ fn keep_modern(
         }
     }
     Ok(())
-}
-
-fn first_beat(at: usize, member: usize) -> ConsumerGroupHeartbeatRequest {
-    let id = Uuid::from_u128(((at as u128) << 64) + member as u128 + 1);
-    ConsumerGroupHeartbeatRequest {
-        group_id: KStr::from_static("modern-hundred"),
-        member_id: KStr::from(id.to_string()),
-        member_epoch: 0,
-        rebalance_timeout_ms: 60_000,
-        subscribed_topic_names: Some(vec![TOPIC]),
-        topic_partitions: Some(Vec::new()),
-        ..Default::default()
-    }
 }

@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::pause;
-
 /// The largest page that is expected.
 const PAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// One page of metrics.
 #[derive(Debug)]
-pub(super) struct Scrape(String);
+pub(crate) struct Scrape(String);
 
 impl Scrape {
     /// Reads the page.
-    pub(super) fn of(http: SocketAddr) -> Result<Self> {
+    pub(crate) fn of(http: SocketAddr) -> Result<Self> {
         Ok(Self(get(http, "/metrics")?))
     }
 
@@ -32,20 +30,20 @@ impl Scrape {
     }
 
     /// By how much a counter grew since `before`; one that was not there then began at 0.
-    pub(super) fn grown(&self, before: &Self, name: &str) -> Result<f64> {
+    pub(crate) fn grown(&self, before: &Self, name: &str) -> Result<f64> {
         let now = self.total(name).with_context(|| format!("the broker has no metric {name}"))?;
         Ok(now - before.total(name).unwrap_or(0.0))
     }
 }
 
 /// Waits until every partition is recovered.
-pub(super) fn await_readiness(http: SocketAddr) -> Result<()> {
+pub(crate) fn await_readiness(http: SocketAddr) -> Result<()> {
     const TRIES: u32 = 5_000;
     for _ in 0..TRIES {
         if get(http, "/readyz")?.lines().next().is_some_and(|status| status.contains(" 200 ")) {
             return Ok(());
         }
-        pause(Duration::from_millis(2));
+        std::thread::park_timeout(Duration::from_millis(2));
     }
     bail!("the broker is not ready after {TRIES} questions")
 }
