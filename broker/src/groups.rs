@@ -24,6 +24,7 @@ use arc_swap::ArcSwap;
 use millstream_log::Marker;
 use millstream_protocol::KStr;
 
+use crate::coordinator::format::TEXT_BYTES_MAX;
 pub(crate) use crate::coordinator::{Asked, NotReady};
 use crate::coordinator::{Coordinators, MarkerError};
 use crate::dispatch::Boxed;
@@ -41,9 +42,6 @@ pub(crate) use shard::{Commit, Fetch, ListFilter, Shard, Stability};
 use topic_view::{TopicFacts, TopicView};
 use turn::Now;
 pub(crate) use turn::{Reply, Ticket, Turn};
-
-/// The longest id that a record can name.
-pub(crate) const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
 
 /// All groups of this node.
 #[derive(Debug)]
@@ -73,7 +71,7 @@ impl Groups {
         group: &KStr,
         event: impl FnOnce(&mut Shard, &mut Turn<'_>, Ticket) + Send + 'static,
     ) -> Asked<R> {
-        if group.len() > GROUP_ID_BYTES_MAX {
+        if group.len() > TEXT_BYTES_MAX {
             return Box::pin(std::future::ready(Err(NotReady::GroupId)));
         }
         let id = group.detach();

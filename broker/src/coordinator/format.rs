@@ -9,6 +9,9 @@ use bytes::Bytes;
 use millstream_protocol::Message;
 use millstream_protocol::wire::{Chunk, DecodeError, EncodeError, Reader, Writer};
 
+/// The longest text that a key can have, and a value of an old version; in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 /// The only version of every key.
 pub(crate) const KEY_VERSION: i16 = 0;
 

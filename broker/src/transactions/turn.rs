@@ -66,7 +66,7 @@ pub(crate) struct Finish {
 pub(crate) enum Refused {
     #[error(transparent)]
     NotReady(#[from] NotReady),
-    #[error("a transactional id cannot be empty")]
+    #[error("a transactional id has 1 to 32767 bytes")]
     NoId,
     #[error("transaction.max.timeout.ms does not allow this timeout")]
     Timeout,

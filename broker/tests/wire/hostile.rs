@@ -3,8 +3,10 @@
 
 use std::io::{Read, Write};
 
-use millstream_protocol::KStr;
-use millstream_protocol::messages::MetadataRequest;
+use bytes::Bytes;
+use millstream_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use millstream_protocol::messages::{InitProducerIdRequest, JoinGroupRequest, MetadataRequest};
+use millstream_protocol::{ErrorCode, KStr};
 
 use super::bed::{Bed, Client, batch};
 
@@ -158,4 +160,29 @@ fn a_request_larger_than_the_limit_is_not_read() {
     };
     let request = MetadataRequest { topics: Some(vec![topic; 70]), ..Default::default() };
     assert_eq!(client.call(12, &request).topics.len(), 1, "one of more than 8 KiB and less than the limit");
+}
+
+/// What its coordinator could not store: it would have to be thrown away and read again, for all who use it.
+#[test]
+fn names_that_no_record_can_have_are_refused() {
+    let bed = Bed::with(&[("group.initial.rebalance.delay.ms", "0")]);
+    let mut client = bed.client();
+    let long = KStr::from("n".repeat(40_000));
+    let begin = InitProducerIdRequest {
+        transactional_id: Some(long.clone()),
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+    };
+    assert_eq!(client.call(5, &begin).error_code, ErrorCode::InvalidRequest.code());
+    let join = JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        group_instance_id: Some("i".into()),
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol { name: long, metadata: Bytes::new() }],
+        ..JoinGroupRequest::default()
+    };
+    assert_eq!(client.call(9, &join).error_code, ErrorCode::InvalidRequest.code());
 }

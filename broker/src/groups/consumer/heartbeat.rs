@@ -16,6 +16,7 @@ use super::partitions::{Held, Partitions};
 use super::reconcile::Step;
 use super::subscription::{self, Resolved};
 use super::{ConsumerGroup, Refusal};
+use crate::coordinator::format::TEXT_BYTES_MAX;
 use crate::groups::assignor::Assignor;
 use crate::groups::cause::{Caller, Why};
 use crate::groups::classic::RECORD_BYTES_MAX;
@@ -24,8 +25,6 @@ use crate::groups::turn::{Millis, Ticket, Turn};
 /// From this version on a member makes its own id (KIP-1082).
 const MEMBER_MAKES_ID: i16 = 1;
 
-/// The longest text of a record's key.
-const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 /// What a name takes in a record besides its bytes.
 const NAME_OVERHEAD: usize = 3;
 

@@ -9,11 +9,9 @@ use std::ops::RangeInclusive;
 use millstream_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
+use crate::coordinator::format::TEXT_BYTES_MAX;
 use crate::dispatch::{Answer, Call, Handler};
 use crate::groups::{Caller, Join};
-
-/// The longest text of a record's key.
-const NAME_BYTES_MAX: usize = i16::MAX as usize;
 
 pub(crate) struct JoinGroup;
 
@@ -46,7 +44,8 @@ fn refusal(call: &Call, request: &JoinGroupRequest) -> Option<ErrorCode> {
     }
     // No record can name what is longer, and a group that cannot be stored cannot be served.
     let names = [Some(&request.member_id), Some(&request.protocol_type), request.group_instance_id.as_ref()];
-    if names.into_iter().flatten().any(|name| name.len() > NAME_BYTES_MAX) {
+    let offered = request.protocols.iter().map(|protocol| &protocol.name);
+    if names.into_iter().flatten().chain(offered).any(|name| name.len() > TEXT_BYTES_MAX) {
         return Some(ErrorCode::InvalidRequest);
     }
     let allowed = call.node.settings().groups.session_ms.clone();

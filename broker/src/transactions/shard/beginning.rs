@@ -5,6 +5,7 @@ use millstream_protocol::KStr;
 
 use super::{Shard, hand_out, store};
 use crate::coordinator::Ticket;
+use crate::coordinator::format::TEXT_BYTES_MAX;
 use crate::transactions::transaction::{
     Bump, Identity, LAST_EPOCH, Outcome, Partitions, Status, Stored, Transaction, Version,
 };
@@ -36,7 +37,8 @@ impl Shard {
         let is_timeout_allowed =
             u128::try_from(begin.timeout_ms).is_ok_and(|asked| 0 < asked && asked <= max);
         let step = match self.transactions.get(begin.id.as_str()) {
-            _ if begin.id.is_empty() => Err(Refused::NoId.into()),
+            // No record can name what is longer.
+            _ if begin.id.is_empty() || begin.id.len() > TEXT_BYTES_MAX => Err(Refused::NoId.into()),
             _ if !is_timeout_allowed => Err(Refused::Timeout.into()),
             Some(transaction) => transaction.judge_begin(begin),
             None => first(begin),

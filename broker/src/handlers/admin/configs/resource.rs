@@ -2,8 +2,8 @@
 
 use millstream_protocol::ErrorCode;
 
+use crate::coordinator::format::TEXT_BYTES_MAX;
 use crate::dispatch::Call;
-use crate::groups::GROUP_ID_BYTES_MAX;
 use crate::handlers::admin::refused::Refused;
 use crate::metadata::topic_name;
 
@@ -49,8 +49,8 @@ impl<'a> Resource<'a> {
             GROUP if name.is_empty() => {
                 refuse("a group's settings need its id; the broker's group.* hold for all groups".to_owned())
             }
-            GROUP if name.len() > GROUP_ID_BYTES_MAX => {
-                refuse(format!("a group id has at most {GROUP_ID_BYTES_MAX} bytes"))
+            GROUP if name.len() > TEXT_BYTES_MAX => {
+                refuse(format!("a group id has at most {TEXT_BYTES_MAX} bytes"))
             }
             GROUP => Ok(Self::Group(name)),
             other => {
