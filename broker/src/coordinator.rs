@@ -13,6 +13,7 @@ mod partition;
 mod turn;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::node::Node;
 use crate::settings::BrokerSettings;
 
 use format::RecordError;
-use held::Held;
+use held::{Held, Lost};
 use partition::Coordinator;
 pub(crate) use turn::{Author, BatchNumber, Effects, Millis, Moment, Now, Ticket};
 
@@ -189,8 +190,10 @@ impl<M: StateMachine> Coordinators<M> {
         self.to_do.lock().take()
     }
 
-    fn hold(&self) -> Held<M::Reply, M::Deed> {
-        Held::new(Arc::clone(&self.alarm), self.deeds.clone())
+    /// For a machine whose partition is looked at when `is_lost` is set.
+    fn hold(&self, is_lost: &Arc<AtomicBool>) -> Held<M::Reply, M::Deed> {
+        let lost = Lost { is_set: Arc::clone(is_lost), alarm: Arc::clone(&self.alarm) };
+        Held::new(lost, self.deeds.clone())
     }
 
     /// Runs an event in the machine that keeps `id`, and gives what it says at once. It rests on the batch that it
@@ -333,7 +336,7 @@ impl<M: StateMachine> Coordinators<M> {
     /// Does what is due by now.
     pub(crate) fn tick(&self, node: &Arc<Node>) {
         let now = self.now(node).steady;
-        self.each(node).iter().filter(|one| one.due() <= now).for_each(|one| one.look(node));
+        self.each(node).iter().filter(|one| one.is_due(now)).for_each(|one| one.look(node));
     }
 
     /// Begins to read what is on disk.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Release;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,8 +22,8 @@ pub(super) type Waiter<R> = oneshot::Sender<R>;
 #[derive(Debug)]
 pub(super) struct Held<R, D> {
     state: Mutex<State<R, D>>,
-    /// Told of a failure.
-    failed: Arc<Notify>,
+    /// Set, and rung, when a batch is lost.
+    lost: Lost,
     /// Where deeds go once they may be done.
     deeds: UnboundedSender<D>,
 }
@@ -47,8 +49,15 @@ pub(super) enum Waits<R, D> {
     Deed(D),
 }
 
+/// Tells whoever keeps time that a machine knows what its log does not. It stays set until somebody has looked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lost {
+    pub(super) is_set: Arc<AtomicBool>,
+    pub(super) alarm: Arc<Notify>,
+}
+
 impl<R, D> Held<R, D> {
-    pub(super) fn new(failed: Arc<Notify>, deeds: UnboundedSender<D>) -> Self {
+    pub(super) fn new(lost: Lost, deeds: UnboundedSender<D>) -> Self {
         let state = State {
             appended: 0,
             durable: 0,
@@ -57,7 +66,7 @@ impl<R, D> Held<R, D> {
             waiting: VecDeque::new(),
             watching: Vec::new(),
         };
-        Self { state: Mutex::new(state), failed, deeds }
+        Self { state: Mutex::new(state), lost, deeds }
     }
 
     /// The number that the next batch will have.
@@ -82,7 +91,8 @@ impl<R, D> Held<R, D> {
             let dropped = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.watching));
             drop(state);
             drop(dropped);
-            self.failed.notify_one();
+            self.lost.is_set.store(true, Release);
+            self.lost.alarm.notify_one();
             return;
         }
         state.on_their_way.remove(&batch);
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn a_reply_waits_for_every_batch_that_was_appended_before_it() {
         let (deeds, mut done) = unbounded_channel();
-        let held = Held::new(Arc::default(), deeds);
+        let held = Held::new(Lost::default(), deeds);
         let (now, mut at_once) = waits();
         held.hold(None, [now].into_iter());
         assert!(at_once.try_recv().is_ok(), "nothing was appended");
@@ -202,7 +212,7 @@ mod tests {
     #[test]
     fn nobody_is_answered_and_nothing_done_after_a_batch_was_lost() {
         let (deeds, mut done) = unbounded_channel();
-        let held = Held::new(Arc::default(), deeds);
+        let held = Held::new(Lost::default(), deeds);
         let batch = held.begin();
         let (before, mut waiting) = waits();
         held.hold(None, [before, Waits::Deed("deed")].into_iter());

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub(super) struct Coordinator<M: StateMachine> {
     state: Mutex<State<M>>,
     /// When it is to be looked at next, on the steady clock.
     due: AtomicI64,
+    /// A batch was lost since it was looked at last.
+    is_lost: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -61,11 +63,17 @@ struct Warm<M: StateMachine> {
 
 impl<M: StateMachine> Coordinator<M> {
     pub(super) fn new(index: i32) -> Arc<Self> {
-        Arc::new(Self { index, state: Mutex::new(State::Cold), due: AtomicI64::new(i64::MAX) })
+        let (state, due) = (Mutex::new(State::Cold), AtomicI64::new(i64::MAX));
+        Arc::new(Self { index, state, due, is_lost: Arc::default() })
     }
 
     pub(super) fn due(&self) -> Millis {
         Millis(self.due.load(Acquire))
+    }
+
+    /// Whether it is to be looked at, though it has no timer if its machine was lost.
+    pub(super) fn is_due(&self, now: Millis) -> bool {
+        self.due() <= now || self.is_lost.load(Acquire)
     }
 
     /// Runs an event now; the receiver gets the answer once it may be given.
@@ -128,7 +136,8 @@ impl<M: StateMachine> Coordinator<M> {
         if let State::Warm(warm) = state
             && warm.held.has_failed()
         {
-            self.cool(node, state);
+            self.cool(state);
+            self.heat(node, state);
             return Err(NotReady::Lost);
         }
         match state {
@@ -143,7 +152,9 @@ impl<M: StateMachine> Coordinator<M> {
         let mut state = self.state.lock();
         if let State::Warm(warm) = &mut *state {
             if warm.held.has_failed() {
-                self.cool(node, &mut state);
+                self.cool(&mut state);
+                // Not at once: what was lost may be lost again as soon as it is there.
+                self.look_again(node);
             } else {
                 warm.turn(node, event);
                 self.set_due(node, warm.machine.next_due());
@@ -151,8 +162,10 @@ impl<M: StateMachine> Coordinator<M> {
         }
     }
 
-    /// Does what is due; begins to read the machine, if it is not there and its log is.
+    /// Does what is due; begins to read the machine, if it is not there or was lost, and its log is.
     pub(super) fn look(self: &Arc<Self>, node: &Arc<Node>) {
+        // Before the look: what is lost from here on calls for another one.
+        self.is_lost.store(false, Release);
         let mut state = self.state.lock();
         if let State::Cold = &*state {
             self.heat(node, &mut state);
@@ -167,11 +180,10 @@ impl<M: StateMachine> Coordinator<M> {
     }
 
     /// Throws the machine away: it knows what its log does not.
-    fn cool(self: &Arc<Self>, node: &Arc<Node>, state: &mut State<M>) {
+    fn cool(&self, state: &mut State<M>) {
         let (topic, partition) = (M::TOPIC, self.index);
         tracing::warn!(topic, partition, "records could not be made durable; their log is read again");
         *state = State::Cold;
-        self.heat(node, state);
     }
 
     fn heat(self: &Arc<Self>, node: &Arc<Node>, state: &mut State<M>) {
@@ -216,7 +228,7 @@ impl<M: StateMachine> Coordinator<M> {
     }
 
     fn warm(&self, node: &Arc<Node>, log: Arc<Log>, machine: M) -> State<M> {
-        let held = Arc::new(M::coordinators(node).hold());
+        let held = Arc::new(M::coordinators(node).hold(&self.is_lost));
         let mut warm = Warm { machine, log, held, waiting: HashMap::default(), tickets: 0 };
         warm.turn(node, M::on_loaded);
         self.set_due(node, warm.machine.next_due());

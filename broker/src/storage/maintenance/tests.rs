@@ -19,6 +19,7 @@ use crate::settings::{self, BrokerSettings, Written};
 use crate::storage::data_dir::DataDir;
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::FIRST;
+use crate::transactions::{self, Begin, EnlistPartition, TopicPartition, Version};
 
 /// The clock of these tests, in seconds.
 fn at(seconds: u64) -> Duration {
@@ -277,4 +278,41 @@ fn a_thread_that_rests_ends_at_once_when_it_is_told() {
     let maintenance = Maintenance { stop, paces: Vec::new(), threads: vec![thread.unwrap()] };
     maintenance.stop();
     assert!(steps.recv().is_err(), "it stepped once");
+}
+
+/// Time goes by, for all that keeps it by tokio's clock; nobody waits for it.
+async fn pass(time: Duration) {
+    tokio::time::timeout(time, std::future::pending::<()>()).await.unwrap_err();
+}
+
+/// InitProducerId.
+fn begin() -> Begin {
+    Begin { id: KStr::from_static("tx"), timeout_ms: 60_000, expected: None, fresh: None }
+}
+
+/// A machine that knows what its log does not serves nobody, and a transaction that has to end waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_whose_log_failed_is_read_again_though_nobody_asks() {
+    let disk = SimDisk::new();
+    let mut stage = Stage::on(&disk, &[("transaction.state.log.num.partitions", "1")]);
+    let node = Arc::clone(&stage.node);
+    let keeping = tokio::spawn(transactions::keep_time(Arc::clone(&node)));
+    let topic = stage.create("t");
+    let by = node.transactions.begin(&node, begin()).await.unwrap();
+    let partition = TopicPartition { topic: topic.name.clone(), partition: 0 };
+    let wanted = vec![EnlistPartition { partition, is_open: false }];
+    node.transactions.add(&node, &KStr::from_static("tx"), by, wanted, Version::Two).await.unwrap();
+    disk.fail_sync(0);
+    pass(at(61)).await;
+    assert!(!disk.fault_is_pending(), "the fault bit when the transaction timed out");
+    assert!(node.transactions.standing(&node).is_empty(), "it is not believed any more");
+    stage.keeper.step(at(61));
+    let again = async {
+        while node.transactions.standing(&node).is_empty() {
+            pass(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(at(10), again).await.expect("it is read again soon");
+    node.stop();
+    keeping.await.unwrap();
 }
