@@ -166,7 +166,8 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         let now = groups.now(&node).steady;
         if clean_up_at <= now {
             cleaned = now;
-            groups.coordinators.tell_all(&node, Shard::clean_up);
+            let now_ms = node.time.now_ms();
+            groups.coordinators.tell_all(&node, |shard, turn| shard.clean_up(turn, now_ms));
         }
         groups.coordinators.tick(&node);
     }

@@ -257,7 +257,8 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         let now = coordinators.now(&node).steady;
         if clean_up_at <= now {
             cleaned = now;
-            coordinators.tell_all(&node, Shard::clean_up);
+            let now_ms = node.time.now_ms();
+            coordinators.tell_all(&node, |shard, turn| shard.clean_up(turn, now_ms));
         }
         coordinators.tick(&node);
     }

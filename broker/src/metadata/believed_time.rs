@@ -59,6 +59,11 @@ impl BelievedTime {
         Arc::clone(&self.clock) as Arc<dyn Clock>
     }
 
+    /// The time by which ages are judged, in milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// Whether the wall clock is believed.
     pub(crate) fn state(&self) -> ClockState {
         self.clock.state()

@@ -5,8 +5,6 @@
 //! read; others age since they were committed, if it is known what the members read. A group without members and
 //! offsets goes. An offset stays while an open transaction would replace it.
 
-use std::time::Duration;
-
 use millstream_protocol::KStr;
 
 use super::{Entry, Shard, removed};
@@ -18,12 +16,13 @@ use crate::groups::turn::{Note, Removal, Turn};
 const CONSUMER: &str = "consumer";
 
 impl Shard {
-    /// Removes what has expired.
-    pub(crate) fn clean_up(&mut self, turn: &mut Turn<'_>) {
+    /// Removes what has expired. `now_ms` is the time that is believed: a clock that jumps ahead makes nothing old.
+    pub(crate) fn clean_up(&mut self, turn: &mut Turn<'_>, now_ms: i64) {
         for id in self.ids() {
             let Some(entry) = self.entries.get_mut(id.as_str()) else { continue };
             if let Some(retention) = turn.settings.offsets_retention {
-                expire(entry, &id, retention, turn);
+                let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+                expire(entry, &id, now_ms.saturating_sub(retention_ms), turn);
             }
             let is_idle = |group: &Group| group.is_empty() && group.next_deadline().is_none();
             if !entry.has_offsets() && entry.group.as_ref().is_none_or(is_idle) {
@@ -36,9 +35,7 @@ impl Shard {
     }
 }
 
-fn expire(entry: &mut Entry, id: &KStr, retention: Duration, turn: &mut Turn<'_>) {
-    let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    let oldest = turn.now.wall_ms.saturating_sub(retention_ms);
+fn expire(entry: &mut Entry, id: &KStr, oldest: i64, turn: &mut Turn<'_>) {
     let group = entry.group.as_ref();
     let pending = &entry.pending;
     let has_expired = |topic: &str, partition: i32, committed: &Committed| {

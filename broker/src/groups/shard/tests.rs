@@ -215,7 +215,7 @@ impl Bench {
     }
 
     fn clean_up(&mut self) {
-        self.turn(Shard::clean_up);
+        self.turn(|shard, turn| shard.clean_up(turn, turn.now.wall_ms));
         let oldest = self.now_ms - RETENTION_MS;
         let expired = |((.., committed_ms), _): &(Held, u64)| *committed_ms <= oldest;
         let gone: Vec<Key> =
@@ -321,7 +321,7 @@ fn a_group_without_members_and_offsets_is_forgotten_with_a_record() {
     let mut bench = Bench::new(1);
     let group = KStr::from_static("g");
     bench.shard.replay(&GroupRecord::Classic { group: group.clone(), value: Some(Default::default()) });
-    bench.turn(Shard::clean_up);
+    bench.turn(|shard, turn| shard.clean_up(turn, turn.now.wall_ms));
     assert_eq!(bench.log, [Logged::Record(GroupRecord::Classic { group, value: None })]);
     assert_eq!(bench.shard.ids(), Vec::<KStr>::new());
 }

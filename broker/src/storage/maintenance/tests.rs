@@ -28,6 +28,7 @@ fn at(seconds: u64) -> Duration {
 
 struct Stage {
     disk: SimDisk,
+    clock: Arc<ManualClock>,
     node: Arc<Node>,
     keeper: Keeper,
     cleaner: Cleaner,
@@ -54,11 +55,8 @@ impl Stage {
             clean: CleanStart::No,
             low_water: settings.low_water,
         });
-        let machine = Machine {
-            clock: Arc::new(ManualClock::at(1_000_000)),
-            uuids: Arc::new(Uuids::Random),
-            threads: 1,
-        };
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let machine = Machine { clock: clock.clone(), uuids: Arc::new(Uuids::Random), threads: 1 };
         let identity =
             Identity { cluster_id: "c".into(), leader_epoch: LeaderEpoch::new(3), clean: CleanStart::No };
         let parts = NodeParts {
@@ -73,7 +71,7 @@ impl Stage {
         let node = Arc::new(Node::open(settings, parts).unwrap());
         let keeper = Keeper::new(Arc::clone(&node), Arc::clone(&directory));
         let cleaner = Cleaner::new(Arc::clone(&node), directory);
-        Self { disk: disk.clone(), node, keeper, cleaner }
+        Self { disk: disk.clone(), clock, node, keeper, cleaner }
     }
 
     fn create(&self, name: &'static str) -> Arc<Topic> {
@@ -313,6 +311,25 @@ async fn a_coordinator_whose_log_failed_is_read_again_though_nobody_asks() {
         }
     };
     tokio::time::timeout(at(10), again).await.expect("it is read again soon");
+    node.stop();
+    keeping.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ahead_lets_no_transactional_id_expire() {
+    let disk = SimDisk::new();
+    let stage = Stage::on(&disk, &[("transactional.id.expiration.ms", "60000")]);
+    let node = Arc::clone(&stage.node);
+    let keeping = tokio::spawn(transactions::keep_time(Arc::clone(&node)));
+    node.transactions.begin(&node, begin()).await.unwrap();
+    let ids = || node.transactions.standing(&node).iter().map(|one| one.empty).sum::<usize>();
+    stage.clock.set(1_000_000 + 3_600_000);
+    pass(at(61)).await;
+    assert_eq!(ids(), 1, "it is not an hour old");
+    stage.clock.set(1_000_000);
+    stage.clock.advance(at(61));
+    pass(at(61)).await;
+    assert_eq!(ids(), 0, "a minute has passed");
     node.stop();
     keeping.await.unwrap();
 }

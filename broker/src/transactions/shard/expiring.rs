@@ -7,10 +7,11 @@ use crate::transactions::record::TransactionRecord;
 use crate::transactions::turn::{Note, Turn};
 
 impl Shard {
-    /// Forgets the ids that were not used for so long, if nothing of theirs is open.
-    pub(crate) fn clean_up(&mut self, turn: &mut Turn<'_>) {
+    /// Forgets the ids that were not used for so long, if nothing of theirs is open. `now_ms` is the time that is
+    /// believed: a clock that jumps ahead makes nothing old.
+    pub(crate) fn clean_up(&mut self, turn: &mut Turn<'_>, now_ms: i64) {
         let expiration = i64::try_from(turn.settings.id_expiration.as_millis()).unwrap_or(i64::MAX);
-        let oldest = turn.moment.now.wall_ms.saturating_sub(expiration);
+        let oldest = now_ms.saturating_sub(expiration);
         let all = self.transactions.iter();
         let is_expired = all.filter(|(_, transaction)| {
             transaction.stored.status.is_idle() && transaction.stored.updated_ms <= oldest

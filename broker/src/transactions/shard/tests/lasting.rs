@@ -61,12 +61,12 @@ fn an_unused_id_expires_and_an_open_transaction_does_not() {
     bed.add(me, partition("t", 0)).unwrap();
     let week = Duration::from_millis(604_800_000);
     bed.now_ms += i64::try_from(week.as_millis()).unwrap();
-    bed.turn(Shard::clean_up);
+    bed.turn(|shard, turn| shard.clean_up(turn, turn.moment.now.wall_ms));
     assert_eq!(bed.shard.transactions.len(), 1);
     bed.turn(Shard::tick);
     bed.finish();
     bed.now_ms += i64::try_from(week.as_millis()).unwrap();
-    bed.turn(Shard::clean_up);
+    bed.turn(|shard, turn| shard.clean_up(turn, turn.moment.now.wall_ms));
     assert!(
         bed.shard.transactions.is_empty() && bed.shard.producers.is_empty() && bed.shard.timers.is_empty()
     );
