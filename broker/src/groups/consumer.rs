@@ -150,12 +150,22 @@ impl ConsumerGroup {
 
     fn set_wish(&mut self, id: &KStr, value: &ConsumerGroupMemberMetadataValue) {
         if let Some(instance) = &value.instance_id {
+        self.release_instance(id);
             self.instances.insert(instance.detach(), id.detach());
         }
         self.member_entry(id).wish = value.clone();
     }
 
     fn member_entry(&mut self, id: &KStr) -> &mut Member {
+    /// A member goes, or comes under another static name.
+    fn release_instance(&mut self, id: &KStr) {
+        if let Some(instance) = self.members.get(id.as_str()).and_then(Member::instance_id)
+            && self.instances.get(instance.as_str()) == Some(id)
+        {
+            self.instances.remove(instance.as_str());
+        }
+    }
+
         if !self.members.contains_key(id.as_str()) {
             self.members.insert(id.detach(), Member::default());
         }
@@ -167,12 +177,8 @@ impl ConsumerGroup {
             return;
         }
         self.set_standing(id, Standing::default());
-        let member = self.members.remove(id.as_str()).expect("it was there");
-        if let Some(instance) = member.instance_id()
-            && self.instances.get(instance.as_str()) == Some(id)
-        {
-            self.instances.remove(instance.as_str());
-        }
+        self.release_instance(id);
+        self.members.remove(id.as_str());
     }
 
     fn set_standing(&mut self, id: &KStr, standing: Standing) {

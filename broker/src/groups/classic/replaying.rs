@@ -29,7 +29,8 @@ impl ClassicGroup {
             };
             let name = value.protocol.as_ref().map(KStr::detach).unwrap_or_default();
             // A record that names a member twice is not ours: the first counts.
-            if members.get(&member.member_id).is_some() {
+            let holder = member.group_instance_id.as_ref().and_then(|instance| members.holder(instance));
+            if holder.is_some() || members.get(&member.member_id).is_some() {
                 continue;
             }
             members.insert(Member {

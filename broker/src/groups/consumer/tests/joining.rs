@@ -164,3 +164,17 @@ fn requests_that_make_no_sense_are_refused_with_the_reason() {
     let assignor = ConsumerGroupHeartbeatRequest { server_assignor: Some("range".into()), ..good };
     assert_eq!(refused(assignor, 1), ErrorCode::UnsupportedAssignor);
 }
+
+#[test]
+fn a_member_that_comes_under_another_static_name_gives_up_the_one_it_had() {
+    let mut bed = Bed::new(&[("a", 2)]);
+    Client::new("one", &["a"]).named("x").join(&mut bed);
+    let mut renamed = Client::new("one", &["a"]).named("y");
+    renamed.join(&mut bed);
+    bed.check_replay("renamed");
+    assert_eq!(code(&bed.heartbeat(renamed.leaving(-1))), ErrorCode::None);
+    let mut two = Client::new("two", &["a"]).named("x");
+    two.join(&mut bed);
+    assert_eq!(two.owned.len(), 2);
+    bed.check_replay("its first name is another's");
+}
