@@ -21,6 +21,15 @@ impl Caller {
     }
 }
 
+/// Bytes of a reason that are kept: whoever looks at it is a person. Clients cut theirs at 255 characters.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// The reason that a client gives, as far as it is kept; `None` if it gives none.
+pub(super) fn said(reason: Option<&KStr>) -> Option<KStr> {
+    let reason = reason.filter(|reason| !reason.is_empty())?;
+    Some(KStr::from(&reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]))
+}
+
 /// Why a group rebalances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Why {

@@ -9,7 +9,7 @@ use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use super::member::{Member, Parked, Protocol, Timeouts};
 use super::{ClassicGroup, PENDING_MAX, Phase, RECORD_BYTES_MAX};
-use crate::groups::cause::{Caller, Cause, Why};
+use crate::groups::cause::{Caller, Cause, Why, said};
 use crate::groups::turn::{Ticket, Turn};
 use crate::settings::GroupSettings;
 
@@ -70,7 +70,7 @@ impl Join {
             member: member.into(),
             instance: self.request.group_instance_id.as_ref().map(KStr::detach),
             caller: self.caller.clone(),
-            said: self.request.reason.as_ref().filter(|reason| !reason.is_empty()).map(KStr::detach),
+            said: said(self.request.reason.as_ref()),
         }
     }
 

@@ -21,7 +21,7 @@ use super::embedded::{self, Subscription};
 use super::fencing::Left;
 use super::heartbeat::{Comer, sorted};
 use super::member::{Member, MemberState, no_wish};
-use crate::groups::cause::{Cause, Why};
+use crate::groups::cause::{Cause, Why, said};
 use crate::groups::classic::{Join, RECORD_BYTES_MAX};
 use crate::groups::turn::{Ticket, Turn};
 
@@ -286,7 +286,7 @@ impl ConsumerGroup {
         for member in leaving {
             let code = match self.leaving_member(member) {
                 Ok(id) => {
-                    let said = member.reason.as_ref().filter(|reason| !reason.is_empty()).map(KStr::detach);
+                    let said = said(member.reason.as_ref());
                     first.get_or_insert_with(|| Cause { said, ..self.cause_of(Why::MemberLeft, &id) });
                     if !gone.contains(&id) {
                         gone.push(id);
