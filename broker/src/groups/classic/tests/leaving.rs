@@ -49,3 +49,13 @@ fn an_id_that_was_handed_out_is_given_back() {
     assert_eq!(bed.leave(&[(&pending, None)]), [ErrorCode::None]);
     assert!(bed.joined(leader).is_some());
 }
+
+#[test]
+fn an_id_that_nobody_joined_with_costs_no_rebalance_when_it_is_given_back() {
+    let (mut bed, ids, generation) = Bed::stable(1);
+    let pending = bed.join(&Says::new().version(4));
+    let (_, pending) = refusal(bed.joined(pending));
+    assert_eq!(bed.leave(&[(&pending, None)]), [ErrorCode::None]);
+    assert_eq!(bed.group.state(), "Stable");
+    assert_eq!(bed.heartbeat(&ids[0], generation), ErrorCode::None);
+}
