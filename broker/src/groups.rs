@@ -36,7 +36,9 @@ use crate::transactions::TopicPartition;
 pub(crate) use assignor::Assignor;
 pub(crate) use cause::Caller;
 pub(crate) use classic::Join;
-pub(crate) use consumer::{Heartbeat as ConsumerHeartbeat, MigrationPolicy, Refusal, check_request};
+pub(crate) use consumer::{
+    Heartbeat as ConsumerHeartbeat, MigrationPolicy, Refusal, check_request, compile as compile_expression,
+};
 use seen::Seen;
 pub(crate) use shard::{Commit, Fetch, ListFilter, Shard, Stability};
 use topic_view::{TopicFacts, TopicView};

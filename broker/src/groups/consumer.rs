@@ -51,6 +51,7 @@ pub(crate) use self::fencing::Left;
 pub(crate) use self::heartbeat::{Heartbeat, check_request};
 pub(crate) use self::migration::MigrationPolicy;
 pub(crate) use self::pace::Crowd;
+pub(crate) use self::subscription::compile;
 
 /// An answer that is no, with the reason for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,14 +150,13 @@ impl ConsumerGroup {
     }
 
     fn set_wish(&mut self, id: &KStr, value: &ConsumerGroupMemberMetadataValue) {
-        if let Some(instance) = &value.instance_id {
         self.release_instance(id);
+        if let Some(instance) = &value.instance_id {
             self.instances.insert(instance.detach(), id.detach());
         }
         self.member_entry(id).wish = value.clone();
     }
 
-    fn member_entry(&mut self, id: &KStr) -> &mut Member {
     /// A member goes, or comes under another static name.
     fn release_instance(&mut self, id: &KStr) {
         if let Some(instance) = self.members.get(id.as_str()).and_then(Member::instance_id)
@@ -166,6 +166,7 @@ impl ConsumerGroup {
         }
     }
 
+    fn member_entry(&mut self, id: &KStr) -> &mut Member {
         if !self.members.contains_key(id.as_str()) {
             self.members.insert(id.detach(), Member::default());
         }

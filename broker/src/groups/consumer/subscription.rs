@@ -17,13 +17,20 @@ const NESTING_MAX: u32 = 100;
 /// Why an expression cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the regular expression cannot be used: {0}; it must be RE2 syntax, as Kafka takes it")]
-pub(super) struct BadRegex(#[from] regex::Error);
+pub(crate) struct BadRegex(#[from] regex::Error);
 
-/// Compiles an expression that has to match a topic's whole name, as in Kafka.
+/// Compiles an expression that has to match a whole name, as in Kafka.
 ///
-/// The engine needs linear time, as RE2 does, so a client's expression can be run on every topic's name. The syntax is
+/// The engine needs linear time, as RE2 does, so a client's expression can be run on every name. The syntax is
 /// RE2's, but for `\Q...\E`, which is turned into what it stands for, and `\C`, which is refused.
-pub(super) fn compile(expression: &str) -> Result<Regex, BadRegex> {
+///
+/// # Errors
+/// It is no expression, or takes too much memory.
+pub(crate) fn compile(expression: &str) -> Result<Regex, BadRegex> {
+    // It would take a hundred times its length to find out.
+    if expression.len() > COMPILED_MAX {
+        return Err(regex::Error::CompiledTooBig(COMPILED_MAX).into());
+    }
     let whole = format!(r"\A(?:{})\z", without_quotes(expression));
     let compiled = RegexBuilder::new(&whole).size_limit(COMPILED_MAX).nest_limit(NESTING_MAX).build()?;
     Ok(compiled)
@@ -152,7 +159,14 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_or_takes_too_much_is_refused() {
-        for expression in ["(", "a{1000000}", "(?=x)", &"(".repeat(5000), &r"\w{500}".repeat(50)] {
+        for expression in [
+            "(",
+            "a{1000000}",
+            "(?=x)",
+            &"(".repeat(5000),
+            &r"\w{500}".repeat(50),
+            &"a".repeat(COMPILED_MAX + 1),
+        ] {
             assert!(compile(expression).is_err(), "{}", &expression[..expression.len().min(20)]);
         }
     }

@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 use millstream_protocol::messages::list_transactions_response::TransactionState;
 use millstream_protocol::messages::{ListTransactionsRequest, ListTransactionsResponse};
 use millstream_protocol::{ErrorCode, KStr};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::dispatch::{Answer, Call, Handler};
+use crate::groups::compile_expression;
 use crate::transactions::Listed;
 
 /// Every name that a state has in Kafka; the last two are never told.
@@ -24,9 +25,6 @@ const STATES: [&str; 8] = [
     "PrepareEpochFence",
 ];
 
-/// Memory for a compiled expression.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
-
 pub(crate) struct ListTransactions;
 
 impl Handler for ListTransactions {
@@ -36,9 +34,9 @@ impl Handler for ListTransactions {
     fn handle(call: Call, request: ListTransactionsRequest) -> Answer<ListTransactionsResponse> {
         let pattern = match request.transactional_id_pattern.as_deref().filter(|text| !text.is_empty()) {
             None => None,
-            Some(text) => match whole(text) {
+            Some(text) => match compile_expression(text) {
                 Ok(pattern) => Some(pattern),
-                Err(code) => return Answer::Now(refused(code)),
+                Err(_) => return Answer::Now(refused(ErrorCode::InvalidRegularExpression)),
             },
         };
         let listed = call.node.transactions.list(&call.node);
@@ -71,12 +69,6 @@ impl Filter {
             && (*duration_filter < 0 || has_run_ms > *duration_filter)
             && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(&one.id))
     }
-}
-
-/// An expression that has to match a whole id, as in Java.
-fn whole(text: &str) -> Result<Regex, ErrorCode> {
-    let mut builder = RegexBuilder::new(&format!("^(?:{text})$"));
-    builder.size_limit(PATTERN_BYTES_MAX).build().map_err(|_| ErrorCode::InvalidRegularExpression)
 }
 
 fn answer(filter: &Filter, listed: Vec<Listed>) -> ListTransactionsResponse {
