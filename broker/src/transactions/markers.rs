@@ -115,8 +115,11 @@ async fn attempt(node: &Arc<Node>, finish: &Finish, partition: &TopicPartition) 
     }
 }
 
-/// Ready when the marker is durable, or refused.
-pub(super) async fn append(log: &Arc<Log>, marker: Marker) -> Result<(), AppendError> {
+/// Appends a marker at once. Ready when it is durable, or refused.
+pub(super) fn append(
+    log: &Arc<Log>,
+    marker: Marker,
+) -> impl Future<Output = Result<(), AppendError>> + use<> {
     let (done, written) = oneshot::channel();
     let left = log.append_marker(
         marker,
@@ -134,7 +137,7 @@ pub(super) async fn append(log: &Arc<Log>, marker: Marker) -> Result<(), AppendE
         Some(Left::Flush(for_the_pool)) => drop(for_the_pool),
         None => {}
     }
-    written.await.unwrap_or(Err(AppendError::Closed))
+    async move { written.await.unwrap_or(Err(AppendError::Closed)) }
 }
 
 impl Finish {

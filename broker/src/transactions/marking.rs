@@ -22,7 +22,7 @@ pub(crate) enum MarkError {
     Refused(#[from] MarkerError),
 }
 
-/// Ready when the marker is durable, or refused.
+/// Writes it at once. Ready when the marker is durable, or refused.
 pub(crate) fn mark(
     node: &Arc<Node>,
     partition: &TopicPartition,
@@ -37,9 +37,8 @@ pub(crate) fn mark(
     let log = match found.map(|partition| partition.log()) {
         None => return Box::pin(std::future::ready(Err(MarkError::NoPartition))),
         Some(Err(error)) => return Box::pin(std::future::ready(Err(MarkError::NotOpen(error.to_string())))),
-        Some(Ok(log)) => Arc::clone(log),
+        Some(Ok(log)) => log,
     };
-    Box::pin(async move {
-        append(&log, marker).await.map_err(|error| MarkError::Refused(MarkerError::Log(error)))
-    })
+    let written = append(log, marker);
+    Box::pin(async move { written.await.map_err(|error| MarkError::Refused(MarkerError::Log(error))) })
 }

@@ -4,12 +4,12 @@
 
 use std::ops::RangeInclusive;
 
-use futures_util::future::join_all;
 use millstream_protocol::messages::consumer_group_describe_response::DescribedGroup;
 use millstream_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
 use crate::dispatch::{Answer, Call, Handler};
+use crate::handlers::answers;
 use crate::handlers::authorized::group_operations;
 use crate::metadata::features::Feature;
 
@@ -23,7 +23,7 @@ impl Handler for ConsumerGroupDescribe {
         let is_asked = request.include_authorized_operations;
         let describing: Vec<_> = request.group_ids.into_iter().map(|id| describe(&call, id)).collect();
         Answer::Later(Box::pin(async move {
-            let mut groups = join_all(describing).await;
+            let mut groups = answers(describing).await;
             for group in groups.iter_mut().filter(|group| group.error_code == 0) {
                 group.authorized_operations = group_operations(is_asked);
             }

@@ -2,12 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use futures_util::future::join_all;
 use millstream_protocol::KStr;
 use millstream_protocol::messages::delete_groups_response::DeletableGroupResult;
 use millstream_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
 use crate::dispatch::{Answer, Call, Handler};
+use crate::handlers::answers;
 
 pub(crate) struct DeleteGroups;
 
@@ -18,7 +18,7 @@ impl Handler for DeleteGroups {
     fn handle(call: Call, request: DeleteGroupsRequest) -> Answer<DeleteGroupsResponse> {
         let deleting: Vec<_> = request.groups_names.into_iter().map(|id| delete(&call, id)).collect();
         Answer::Later(Box::pin(async move {
-            DeleteGroupsResponse { results: join_all(deleting).await, ..Default::default() }
+            DeleteGroupsResponse { results: answers(deleting).await, ..Default::default() }
         }))
     }
 }

@@ -5,12 +5,12 @@
 
 use std::ops::RangeInclusive;
 
-use futures_util::future::join_all;
 use millstream_protocol::KStr;
 use millstream_protocol::messages::describe_groups_response::DescribedGroup;
 use millstream_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 
 use crate::dispatch::{Answer, Call, Handler};
+use crate::handlers::answers;
 use crate::handlers::authorized::group_operations;
 
 pub(crate) struct DescribeGroups;
@@ -23,7 +23,7 @@ impl Handler for DescribeGroups {
         let is_asked = request.include_authorized_operations;
         let describing: Vec<_> = request.groups.into_iter().map(|id| describe(&call, id)).collect();
         Answer::Later(Box::pin(async move {
-            let mut groups = join_all(describing).await;
+            let mut groups = answers(describing).await;
             for group in groups.iter_mut().filter(|group| group.error_code == 0) {
                 group.authorized_operations = group_operations(is_asked);
             }

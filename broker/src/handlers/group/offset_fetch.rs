@@ -8,7 +8,6 @@
 
 use std::ops::RangeInclusive;
 
-use futures_util::future::join_all;
 use millstream_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
@@ -21,7 +20,7 @@ use millstream_protocol::{ErrorCode, KStr, Uuid};
 
 use crate::dispatch::{Answer, Call, Handler};
 use crate::groups::{Asked, Fetch, Stability};
-use crate::handlers::NONE;
+use crate::handlers::{NONE, answers};
 
 /// From here on several groups are asked for at a time.
 const BATCHED: i16 = 8;
@@ -41,7 +40,7 @@ impl Handler for OffsetFetch {
         if version >= BATCHED {
             let asked: Vec<_> = request.groups.into_iter().map(|group| ask(&call, group, wanted)).collect();
             return Answer::Later(Box::pin(async move {
-                let groups = join_all(asked.into_iter().map(answered)).await;
+                let groups = answers(asked.into_iter().map(answered)).await;
                 OffsetFetchResponse { groups, ..Default::default() }
             }));
         }

@@ -8,7 +8,6 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use millstream_log::ProducerId;
 use millstream_protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
@@ -21,6 +20,7 @@ use millstream_protocol::{ErrorCode, KStr};
 
 use super::{asked, told};
 use crate::dispatch::{Answer, Boxed, Call, Handler};
+use crate::handlers::answers;
 use crate::metadata::topic_name;
 use crate::node::Node;
 use crate::transactions::{EnlistPartition, Identity, Refused, TopicPartition, Version};
@@ -43,7 +43,7 @@ impl Handler for AddPartitionsToTxn {
                 request.transactions.iter().map(|transaction| add(&call, transaction)).collect();
             return Answer::Later(Box::pin(async move {
                 AddPartitionsToTxnResponse {
-                    results_by_transaction: join_all(results).await,
+                    results_by_transaction: answers(results).await,
                     ..Default::default()
                 }
             }));

@@ -2,12 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use futures_util::future::join_all;
 use millstream_protocol::messages::describe_transactions_response::{TopicData, TransactionState};
 use millstream_protocol::messages::{DescribeTransactionsRequest, DescribeTransactionsResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
 use crate::dispatch::{Answer, Call, Handler};
+use crate::handlers::answers;
 use crate::transactions::Described;
 
 pub(crate) struct DescribeTransactions;
@@ -20,7 +20,7 @@ impl Handler for DescribeTransactions {
         let described: Vec<_> = request.transactional_ids.into_iter().map(|id| describe(&call, id)).collect();
         Answer::Later(Box::pin(async move {
             DescribeTransactionsResponse {
-                transaction_states: join_all(described).await,
+                transaction_states: answers(described).await,
                 ..Default::default()
             }
         }))

@@ -6,7 +6,6 @@
 
 use std::ops::RangeInclusive;
 
-use futures_util::future::join_all;
 use millstream_log::{EpochRule, Marker, ProducerId, TransactionOutcome};
 use millstream_protocol::ErrorCode;
 use millstream_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
@@ -16,6 +15,7 @@ use millstream_protocol::messages::write_txn_markers_response::{
 use millstream_protocol::messages::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 use crate::dispatch::{Answer, Call, Handler};
+use crate::handlers::answers;
 use crate::handlers::wire_errors::code_for_mark;
 use crate::transactions::TopicPartition;
 use crate::transactions::marking::mark;
@@ -31,7 +31,7 @@ impl Handler for WriteTxnMarkers {
 
     fn handle(call: Call, request: WriteTxnMarkersRequest) -> Answer<WriteTxnMarkersResponse> {
         let written: Vec<_> = request.markers.into_iter().map(|marker| write(&call, marker)).collect();
-        Answer::Later(Box::pin(async move { WriteTxnMarkersResponse { markers: join_all(written).await } }))
+        Answer::Later(Box::pin(async move { WriteTxnMarkersResponse { markers: answers(written).await } }))
     }
 }
 
@@ -52,7 +52,7 @@ fn write(call: &Call, marker: WritableTxnMarker) -> impl Future<Output = Writabl
     };
     let topics: Vec<_> = marker.topics.into_iter().map(|topic| write_topic(call, topic, asked)).collect();
     let producer_id = marker.producer_id;
-    async move { WritableTxnMarkerResult { producer_id, topics: join_all(topics).await } }
+    async move { WritableTxnMarkerResult { producer_id, topics: answers(topics).await } }
 }
 
 fn write_topic(
@@ -73,5 +73,5 @@ fn write_topic(
             }
         })
         .collect();
-    async move { WritableTxnMarkerTopicResult { name, partitions: join_all(written).await } }
+    async move { WritableTxnMarkerTopicResult { name, partitions: answers(written).await } }
 }
