@@ -402,3 +402,19 @@ fn names_and_values_of_any_length_are_refused_in_every_version() {
         }
     }
 }
+
+#[test]
+fn a_resource_that_is_named_again_is_not_told_again() {
+    let bed = Bed::new();
+    let resource = DescribeConfigsResource {
+        resource_type: BROKER,
+        resource_name: KStr::from_static("1"),
+        configuration_keys: None,
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource; 3], ..Default::default() };
+    let results = bed.client().call(4, &request).results;
+    let codes: Vec<i16> = results.iter().map(|result| result.error_code).collect();
+    let twice = ErrorCode::InvalidRequest.code();
+    assert_eq!(codes, [0, twice, twice]);
+    assert!(!results[0].configs.is_empty() && results[1].configs.is_empty());
+}

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use millstream_protocol::{ErrorCode, KStr};
 
-use super::resource::Resource;
+use super::resource::{Resource, named_twice};
 use crate::dispatch::Call;
 use crate::handlers::admin::refused::Refused;
 use crate::handlers::wire_errors::code_for_store;
@@ -41,9 +41,7 @@ pub(super) fn change_all(
     }
     let is_twice: Vec<bool> = asked.iter().map(|one| times[&(one.kind, &**one.name)] > 1).collect();
     let changed = asked.into_iter().zip(is_twice).map(|(one, is_twice)| match is_twice {
-        true => {
-            Err(Refused::new(ErrorCode::InvalidRequest, "the request names this resource more than once"))
-        }
+        true => Err(named_twice()),
         false => change(call, one, kept, intent),
     });
     changed.collect()

@@ -1,9 +1,10 @@
 //! DescribeConfigs, key 32, versions 1 to 4.
 //!
 //! Every setting of the registry with its value and where that comes from; a null or empty list of keys
-//! means all. 1: synonyms, the other places from which the value could have come. 3: types and documentation.
+//! means all. A resource is told once. 1: synonyms, the other places from which the value could have come. 3: types
+//! and documentation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
 use millstream_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -13,7 +14,7 @@ use millstream_protocol::messages::describe_configs_response::{
 use millstream_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use millstream_protocol::{ErrorCode, KStr};
 
-use super::resource::Resource;
+use super::resource::{Resource, named_twice};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::handlers::admin::refused::Refused;
 use crate::settings::{BrokerSettings, Effect, Kind, Knob, Layer, Layers, REGISTRY};
@@ -38,8 +39,11 @@ impl Handler for DescribeConfigs {
     const VERSIONS: RangeInclusive<i16> = 1..=4;
 
     fn handle(call: Call, request: DescribeConfigsRequest) -> Answer<DescribeConfigsResponse> {
+        let mut named = HashSet::new();
         let results = request.resources.iter().map(|resource| {
-            let found = find(&call, resource);
+            // An answer may be three thousand times as long as the question.
+            let is_first = named.insert((resource.resource_type, resource.resource_name.as_str()));
+            let found = if is_first { find(&call, resource) } else { Err(named_twice()) };
             let (code, error_message, entries) = match found {
                 Ok(entries) => (ErrorCode::None, None, entries),
                 Err(refused) => (refused.code, refused.message(), Vec::new()),

@@ -14,6 +14,11 @@ pub(super) const BROKER_LOGGER: i8 = 8;
 pub(super) const CLIENT_METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
 
+/// For those that a request names again.
+pub(super) fn named_twice() -> Refused {
+    Refused::new(ErrorCode::InvalidRequest, "the request names this resource more than once")
+}
+
 /// One that has settings here. Whether a topic exists is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource<'a> {
