@@ -35,7 +35,7 @@ use crate::settings::BrokerSettings;
 use format::RecordError;
 use held::{Held, Lost};
 use partition::Coordinator;
-pub(crate) use turn::{Author, BatchNumber, Effects, Millis, Moment, Now, Ticket};
+pub(crate) use turn::{Author, BatchNumber, Effects, Millis, Moment, Now, Ticket, replies};
 
 /// All that is known of what one partition of an internal topic keeps.
 ///
@@ -333,7 +333,7 @@ impl<M: StateMachine> Coordinators<M> {
         self.each(node).iter().for_each(|one| one.tell(node, &event));
     }
 
-    /// Does what is due by now.
+    /// Does what is due by now, and reads again what was lost.
     pub(crate) fn tick(&self, node: &Arc<Node>) {
         let now = self.now(node).steady;
         self.each(node).iter().filter(|one| one.is_due(now)).for_each(|one| one.look(node));

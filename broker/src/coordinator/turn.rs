@@ -89,3 +89,35 @@ impl<M: StateMachine> Effects<M> {
         self.replies.push((ticket, reply.into()));
     }
 }
+
+/// What somebody who waits for a machine is told: an arm for each kind of reply, and the ways in and out.
+macro_rules! replies {
+    ($($(#[$doc:meta])* $arm:ident($reply:ty),)+) => {
+        /// What somebody who waits is told.
+        #[derive(Clone, Debug, PartialEq)]
+        pub(crate) enum Reply {
+            $($(#[$doc])* $arm($reply),)+
+        }
+
+        $(
+            impl From<$reply> for Reply {
+                fn from(reply: $reply) -> Self {
+                    Self::$arm(reply)
+                }
+            }
+
+            impl TryFrom<Reply> for $reply {
+                type Error = Reply;
+
+                fn try_from(reply: Reply) -> Result<Self, Reply> {
+                    match reply {
+                        Reply::$arm(reply) => Ok(reply),
+                        other => Err(other),
+                    }
+                }
+            }
+        )+
+    };
+}
+
+pub(crate) use replies;

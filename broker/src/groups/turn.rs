@@ -17,6 +17,7 @@ use super::cause::Cause;
 use super::seen::Sighting;
 use super::shard::Shard;
 use super::topic_view::TopicView;
+use crate::coordinator::replies;
 pub(crate) use crate::coordinator::{Millis, Now, Ticket};
 use crate::settings::GroupSettings;
 
@@ -89,36 +90,6 @@ pub(crate) enum Removal {
     TopicDeleted,
     /// Nobody uses them any more (`offsets.retention.minutes`).
     Expired,
-}
-
-/// One arm for each kind of reply, and the ways in and out.
-macro_rules! replies {
-    ($($arm:ident($reply:ty),)+) => {
-        /// What somebody who waits is told.
-        #[derive(Clone, Debug, PartialEq)]
-        pub(crate) enum Reply {
-            $($arm($reply),)+
-        }
-
-        $(
-            impl From<$reply> for Reply {
-                fn from(reply: $reply) -> Self {
-                    Self::$arm(reply)
-                }
-            }
-
-            impl TryFrom<Reply> for $reply {
-                type Error = Reply;
-
-                fn try_from(reply: Reply) -> Result<Self, Reply> {
-                    match reply {
-                        Reply::$arm(reply) => Ok(reply),
-                        other => Err(other),
-                    }
-                }
-            }
-        )+
-    };
 }
 
 replies! {

@@ -8,7 +8,7 @@ use millstream_protocol::{ErrorCode, KStr};
 use super::record::Form;
 use super::shard::{Described, Listed, Shard};
 use super::transaction::{Identity, JobNumber, Outcome, TopicPartition, Version};
-use crate::coordinator::{Moment, NotReady};
+use crate::coordinator::{Moment, NotReady, replies};
 use crate::settings::TransactionSettings;
 
 /// What an event is given.
@@ -146,19 +146,6 @@ impl Note {
     }
 }
 
-/// What somebody who waits is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// To InitProducerId and EndTxn: who the producer is from here on.
-    Producer(Result<Identity, Stopped>),
-    /// To AddPartitionsToTxn and AddOffsetsToTxn.
-    Added(Result<(), Refused>),
-    /// To AddPartitionsToTxn that only asks: for each of the partitions.
-    Verified(Result<Vec<Result<(), Refused>>, Refused>),
-    Described(Option<Described>),
-    Listed(Vec<Listed>),
-}
-
 /// Why an event came to no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
@@ -173,33 +160,12 @@ impl From<Refused> for Stopped {
     }
 }
 
-/// One arm for each kind of reply, and the ways in and out.
-macro_rules! replies {
-    ($($arm:ident($reply:ty),)+) => {
-        $(
-            impl From<$reply> for Reply {
-                fn from(reply: $reply) -> Self {
-                    Self::$arm(reply)
-                }
-            }
-
-            impl TryFrom<Reply> for $reply {
-                type Error = Reply;
-
-                fn try_from(reply: Reply) -> Result<Self, Reply> {
-                    match reply {
-                        Reply::$arm(reply) => Ok(reply),
-                        other => Err(other),
-                    }
-                }
-            }
-        )+
-    };
-}
-
 replies! {
+    /// To InitProducerId and EndTxn: who the producer is from here on.
     Producer(Result<Identity, Stopped>),
+    /// To AddPartitionsToTxn and AddOffsetsToTxn.
     Added(Result<(), Refused>),
+    /// To AddPartitionsToTxn that only asks: for each of the partitions.
     Verified(Result<Vec<Result<(), Refused>>, Refused>),
     Described(Option<Described>),
     Listed(Vec<Listed>),
