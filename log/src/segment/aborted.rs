@@ -162,10 +162,15 @@ impl AbortedIndex {
         if self.is_empty() {
             return Ok(());
         }
-        let mut entries = self.entries.lock();
+        let would_block = || AbortedError::Io(io::ErrorKind::WouldBlock.into());
+        let mut entries = match patience {
+            Patience::Waits => self.entries.lock(),
+            // Somebody may be at the file.
+            Patience::Never => self.entries.try_lock().ok_or_else(would_block)?,
+        };
         if entries.loaded.is_none() && entries.on_file.entries > 0 {
             if let Patience::Never = patience {
-                return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+                return Err(would_block());
             }
             entries.loaded = Some(load(segment, entries.on_file)?);
         }

@@ -1,6 +1,10 @@
 //! The file is Kafka's, and nothing in it is believed unless it sums up.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use super::*;
+use crate::disk::{Disk, SimDisk};
 
 fn entry(producer: i64, first: i64, marker: i64) -> Aborted {
     Aborted {
@@ -36,4 +40,21 @@ fn a_sum_tells_the_order_and_the_content() {
     assert_ne!(AbortedMark::of(&[two, one]), sum);
     assert_ne!(AbortedMark::of(&[one]), sum);
     assert_eq!(AbortedMark::of(&[]), AbortedMark::default());
+}
+
+#[test]
+fn who_must_not_wait_does_not_wait_for_somebody_who_is_at_the_file() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+    let dir: Arc<Path> = Path::new("/log").into();
+    disk.create_dir(&dir).unwrap();
+    let segment = Segment::create(&disk, &dir, Offset::default(), 4096).unwrap();
+    segment.aborted().note(&[entry(7, 1, 2)]);
+    let everything = Offset::default()..Offset::new(i64::MAX);
+    let mut found = Vec::new();
+    let spilling = segment.aborted().entries.lock();
+    let told = segment.aborted().collect(&segment, (&everything, Patience::Never), &mut found);
+    assert!(matches!(told, Err(AbortedError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock));
+    drop(spilling);
+    segment.aborted().collect(&segment, (&everything, Patience::Never), &mut found).unwrap();
+    assert_eq!(found, [entry(7, 1, 2)]);
 }
