@@ -32,6 +32,9 @@ const fn group(
     Knob { name, scope: Scope::Group(group_name), effect: Effect::AtOnce, kind, default, doc }
 }
 
+/// A coordinator whose record does not fit into a segment could never go on.
+const COORDINATOR_SEGMENT_MIN: i32 = 2 << 20;
+
 const fn int(min: i32) -> Kind {
     Kind::Int { min, max: i32::MAX }
 }
@@ -451,9 +454,9 @@ pub static REGISTRY: &[Knob] = &[
     ),
     broker(
         "offsets.topic.segment.bytes",
-        int(1024),
+        int(COORDINATOR_SEGMENT_MIN),
         "104857600",
-        "The size of a segment file of __consumer_offsets, when it is made.",
+        "The size of a segment file of __consumer_offsets, when it is made. Every record has to fit.",
     ),
     live(
         "producer.id.expiration.ms",
@@ -493,9 +496,9 @@ pub static REGISTRY: &[Knob] = &[
     ),
     broker(
         "transaction.state.log.segment.bytes",
-        int(1024),
+        int(COORDINATOR_SEGMENT_MIN),
         "104857600",
-        "The size of a segment file of __transaction_state, when it is made.",
+        "The size of a segment file of __transaction_state, when it is made. Every record has to fit.",
     ),
     broker(
         "transactional.id.expiration.ms",
