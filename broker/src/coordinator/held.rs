@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_reply_that_rests_on_less_waits_for_less_and_overtakes() {
         let (deeds, _done) = unbounded_channel();
-        let held = Held::new(Arc::default(), deeds);
+        let held = Held::new(Lost::default(), deeds);
         let (first, second) = (held.begin(), held.begin());
         let (all, mut everything) = waits();
         held.hold(None, [all].into_iter());
