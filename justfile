@@ -25,3 +25,14 @@ compat *suites:
     bash tests/compat/setup.sh
     cargo build --locked --release -p millstream-ops
     cargo run --locked -p millstream-tests --bin compat -- {{ suites }}
+
+# Feed a target of tests/fuzz whatever finds new paths: just fuzz aborted -max_total_time=300
+fuzz target *options:
+    mkdir -p target/fuzz/corpus/{{ target }}
+    RUSTFLAGS="{{ coverage }}" cargo build --locked --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz \
+        --target {{ host }} --bin {{ target }}
+    target/fuzz/{{ host }}/release/{{ target }} target/fuzz/corpus/{{ target }} $(ls -d tests/fuzz/seeds/{{ target }} 2>/dev/null) {{ options }}
+
+host := arch() + "-unknown-linux-gnu"
+# What cargo-fuzz passes without a sanitizer: works with the stable compiler, and needs no cargo-fuzz.
+coverage := "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=4 --cfg fuzzing"
