@@ -43,7 +43,7 @@ mod walk;
 
 pub use batch::{BatchHeader, BatchView, CRC_COVERS_FROM, HEADER_BYTES, TimestampType};
 pub use builder::{BatchBuilder, NewRecord};
-pub use compression::{Compression, UnknownCompressionName};
+pub use compression::{Codec, Compression, NoSuchLevel, UnknownCompressionName};
 pub use control::{EndMarker, TransactionOutcome};
 pub use error::{BatchError, RecordFlaw};
 pub use reading::{Batches, Record, RecordHeader, Records, batches, records};

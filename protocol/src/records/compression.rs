@@ -10,6 +10,7 @@ mod snappy;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use flate2::bufread::MultiGzDecoder;
@@ -80,6 +81,72 @@ impl Compression {
             Self::Zstd => "zstd",
         }
     }
+
+    /// The levels between which one can choose: higher is smaller and slower. `None`: the codec has only one.
+    #[must_use]
+    pub const fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            Self::Gzip => Some(1..=9),
+            // Below 1 it gives up size for speed.
+            Self::Zstd => Some(-7..=22),
+            Self::None | Self::Snappy | Self::Lz4 => None,
+        }
+    }
+
+    /// The same codec at another level than its default.
+    ///
+    /// ```
+    /// use millstream_protocol::records::Compression;
+    ///
+    /// assert!(Compression::Zstd.at_level(9).is_ok());
+    /// assert!(Compression::Snappy.at_level(9).is_err(), "it has none");
+    /// ```
+    ///
+    /// # Errors
+    /// That the codec has no such level.
+    pub fn at_level(self, level: i32) -> Result<Codec, NoSuchLevel> {
+        match self.levels() {
+            Some(levels) if levels.contains(&level) => Ok(Codec { compression: self, level: Some(level) }),
+            levels => Err(NoSuchLevel { compression: self, level, levels }),
+        }
+    }
+}
+
+/// A codec at a level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Codec {
+    compression: Compression,
+    /// `None`: the default.
+    level: Option<i32>,
+}
+
+impl Codec {
+    /// The codec.
+    #[must_use]
+    pub fn compression(self) -> Compression {
+        self.compression
+    }
+}
+
+impl From<Compression> for Codec {
+    fn from(compression: Compression) -> Self {
+        Self { compression, level: None }
+    }
+}
+
+/// A level that a codec does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{compression} has no level {level}; {}", match levels {
+    Some(levels) => format!("there are {} to {}", levels.start(), levels.end()),
+    None => "there is nothing to choose".to_owned(),
+})]
+pub struct NoSuchLevel {
+    /// The codec.
+    pub compression: Compression,
+    /// The level that was asked for.
+    pub level: i32,
+    /// Those that there are.
+    pub levels: Option<RangeInclusive<i32>>,
 }
 
 impl fmt::Display for Compression {
@@ -103,29 +170,34 @@ impl FromStr for Compression {
 }
 
 /// `body` under a codec, behind room for a batch header.
-pub(super) fn compressed(compression: Compression, body: &[u8]) -> Vec<u8> {
+pub(super) fn compressed(codec: impl Into<Codec>, body: &[u8]) -> Vec<u8> {
+    let codec = codec.into();
     let mut out = vec![0; HEADER_BYTES];
-    match compression {
+    match codec.compression {
         Compression::None => out.extend_from_slice(body),
-        Compression::Gzip => gzip(body, &mut out),
+        Compression::Gzip => gzip(codec.level, body, &mut out),
         Compression::Snappy => SNAPPY.with_borrow_mut(|encoder| snappy::compress(encoder, body, &mut out)),
         Compression::Lz4 => lz4::compress(body, &mut out),
-        Compression::Zstd => zstd(body, &mut out),
+        Compression::Zstd => zstd(codec.level.unwrap_or(ZSTD_LEVEL), body, &mut out),
     }
     out
 }
 
-fn gzip(body: &[u8], out: &mut Vec<u8>) {
-    let mut encoder = GzEncoder::new(out, flate2::Compression::new(GZIP_LEVEL));
+fn gzip(level: Option<i32>, body: &[u8], out: &mut Vec<u8>) {
+    let level = level.and_then(|level| u32::try_from(level).ok()).unwrap_or(GZIP_LEVEL);
+    let mut encoder = GzEncoder::new(out, flate2::Compression::new(level));
     encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory cannot fail");
 }
 
-fn zstd(body: &[u8], out: &mut Vec<u8>) {
+fn zstd(level: i32, body: &[u8], out: &mut Vec<u8>) {
     let mut frame = Vec::with_capacity(zstd_safe::compress_bound(body.len()));
     ZSTD.with_borrow_mut(|context| {
-        let context = context.get_or_insert_with(|| {
-            Compressor::new(ZSTD_LEVEL).expect("zstd has memory for a context and knows its default level")
+        let (at, context) = context.get_or_insert_with(|| {
+            (level, Compressor::new(level).expect("zstd has memory for a context and knows the level"))
         });
+        if std::mem::replace(at, level) != level {
+            context.set_compression_level(level).expect("zstd knows the level");
+        }
         context.compress_to_buffer(body, &mut frame).expect("the buffer has zstd's own upper bound");
     });
     out.extend_from_slice(&frame);
@@ -133,7 +205,7 @@ fn zstd(body: &[u8], out: &mut Vec<u8>) {
 
 thread_local! {
     // Contexts are costly to set up (zstd: a third of the time of a 16 KiB batch), so each thread keeps its own.
-    static ZSTD: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static ZSTD: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
     static UNZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     static SNAPPY: RefCell<snap::raw::Encoder> = RefCell::new(snap::raw::Encoder::new());
     static OUTPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };

@@ -159,3 +159,22 @@ fn names_and_codes_lead_back() {
     assert_eq!("LZ4".parse::<Compression>(), Err(UnknownCompressionName("LZ4".into())));
     assert_eq!(Compression::from_code(5), None);
 }
+
+#[test]
+fn a_higher_level_is_smaller_and_reads_the_same_and_a_level_does_not_stay_for_the_next_batch() {
+    let body = text(100_000);
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let levels = compression.levels().unwrap();
+        let at = |level| compressed(compression.at_level(level).unwrap(), &body).split_off(HEADER_BYTES);
+        let usual = frame(compression, &body);
+        let (low, high) = (at(*levels.start()), at(*levels.end()));
+        assert!(high.len() < low.len(), "{compression}: {} and {}", high.len(), low.len());
+        assert_eq!(frame(compression, &body), usual, "{compression}");
+        for frame in [low, high] {
+            assert_eq!(decompressed(compression, &frame, LIMIT).as_deref(), Ok(&body[..]), "{compression}");
+        }
+    }
+    let error = Compression::Lz4.at_level(3).unwrap_err().to_string();
+    assert_eq!(error, "lz4 has no level 3; there is nothing to choose");
+    assert!(Compression::Gzip.at_level(10).unwrap_err().to_string().ends_with("there are 1 to 9"));
+}
