@@ -1,15 +1,18 @@
-//! Administrative operations: topics, partitions, offsets, records, settings, storage, groups, the
-//! cluster itself.
+//! Administrative operations: topics, partitions, offsets, records, settings, storage, groups, transactions, placement,
+//! features, the cluster itself.
 //!
 //! Each operation has its own error. An operation is tried again while that is certain to be harmless and
 //! the client's total timeout lasts; when it may have been carried out already, the caller decides.
 
 mod cluster;
 mod configs;
+mod features;
 mod groups;
 mod offsets;
+mod placement;
 mod storage;
 mod topics;
+mod transactions;
 
 use std::future::Future;
 
@@ -17,25 +20,37 @@ use millstream_protocol::{ErrorCode, KStr};
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::{Refusal, known};
+use crate::error::{ClientError, Refusal, known};
+use crate::metadata::BrokerId;
 
 pub use cluster::{ClusterDescription, DescribeClusterError};
 pub use configs::{
     AlterConfigsError, AlterMode, ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, DescribeConfigsError,
 };
-pub(crate) use groups::Coordinators;
+pub use features::{
+    DescribeFeaturesError, DescribeQuorumError, Feature, FeatureChange, Quorum, UpdateFeatureError,
+};
 pub use groups::{
     CommitOffsetsError, CommittedOffset, CommittedOffsetsError, DeleteGroupError, DeleteOffsetsError,
     DescribeGroupError, GroupDescription, GroupFilter, GroupKind, GroupLag, GroupLagError, GroupListing,
-    GroupMember, GroupPartitions, ListGroupsError, NewOffset, PartitionLag,
+    GroupMember, GroupPartitions, ListGroupsError, NewOffset, PartitionLag, Remove, RemoveMemberError,
 };
 pub use offsets::{DeleteRecordsError, DeleteUpTo, ListOffsetsError, ListedOffset, OffsetAt};
+pub use placement::{
+    DescribeLogDirsError, ElectLeaderError, Election, ListReassignmentsError, LogDir, LogDirPartition,
+    ReassignError, Reassignment,
+};
 pub use storage::{
     CompactTopicError, Compaction, CompactionProgress, DataDirectory, DescribeStorageError, PartitionStorage,
     Quarantined, TopicStorage,
 };
 pub use topics::{
     AddPartitionsError, CreateTopicError, CreatedTopic, DeleteTopicError, DescribeTopicError, NewTopic,
+};
+
+pub use transactions::{
+    AbortTransactionError, ActiveProducer, DescribeProducersError, DescribeTransactionError,
+    FenceProducerError, ListTransactionsError, TransactionDescription, TransactionFilter, TransactionListing,
 };
 
 /// Administrative operations of a [`Client`]. Cheap to make and to clone.
@@ -84,6 +99,14 @@ impl Admin {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+impl Admin {
+    /// The brokers that there are now.
+    async fn all_brokers(&self) -> Result<Vec<BrokerId>, ClientError> {
+        let cluster = self.client.metadata(&[]).await?;
+        Ok(cluster.brokers.iter().map(|broker| broker.id).collect())
     }
 }
 

@@ -1,14 +1,18 @@
 //! Settings of a client.
 
+mod properties;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::client::Client;
-use crate::connection::ConnectionSettings;
+use crate::connection::{Authenticator, ConnectionSettings};
 use crate::error::ClientError;
 use crate::transport::{Tcp, Transport};
+
+pub use properties::{Properties, PropertyError};
 
 /// Builds a [`Client`]. Every setting has a default that suits a cluster nearby.
 #[derive(Debug, Clone)]
@@ -39,6 +43,7 @@ impl ClientBuilder {
                 request_timeout: Duration::from_secs(30),
                 max_reply_bytes: 128 * 1024 * 1024,
                 max_in_flight: 32,
+                authenticator: None,
             },
             retry: RetrySettings {
                 total_timeout: Duration::from_secs(60),
@@ -101,6 +106,12 @@ impl ClientBuilder {
     /// How connections are opened. Default: [`Tcp`].
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = transport;
+        self
+    }
+
+    /// Says to each broker who we are. Default: nothing is said.
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.connection.authenticator = Some(authenticator);
         self
     }
 

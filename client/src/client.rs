@@ -8,11 +8,13 @@ use millstream_protocol::messages::metadata_request::MetadataRequestTopic;
 use millstream_protocol::messages::{MetadataRequest, MetadataResponse};
 use millstream_protocol::{ErrorCode, KStr, Request};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::address::Address;
-use crate::admin::{Admin, Coordinators};
-use crate::builder::{ClientBuilder, RetrySettings};
+use crate::admin::Admin;
+use crate::builder::{ClientBuilder, Properties, PropertyError, RetrySettings};
 use crate::connection::{CallOptions, Connection, ConnectionSettings};
+use crate::coordinator::Coordinators;
 use crate::error::{ClientError, known};
 use crate::metadata::{BrokerId, ClusterMetadata, TopicMetadata};
 use crate::pool::Pool;
@@ -28,6 +30,7 @@ const CHOICE_TO_CREATE_FROM: i16 = 4;
 
 /// Which broker a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum To<'a> {
     /// Whichever can be reached.
     Any,
@@ -39,6 +42,8 @@ pub enum To<'a> {
     Leader(&'a str, i32),
     /// The one that coordinates this group.
     Coordinator(&'a str),
+    /// The one that coordinates the transactions of this transactional id.
+    TransactionCoordinator(&'a str),
 }
 
 /// What to do about a topic that does not exist.
@@ -97,6 +102,17 @@ impl Client {
     /// Starts with a list of `host:port`, separated by commas; any one that answers is enough.
     pub fn builder(bootstrap: impl AsRef<str>) -> ClientBuilder {
         ClientBuilder::new(bootstrap.as_ref())
+    }
+
+    /// Starts with settings by the names that they have in Kafka: `bootstrap.servers`, `client.id`,
+    /// `request.timeout.ms`, `default.api.timeout.ms`, `socket.connection.setup.timeout.ms`, `retry.backoff.ms`,
+    /// `retry.backoff.max.ms`, `metadata.max.age.ms`. They are taken out of `properties`; the rest is for producer or
+    /// consumer, and [`Properties::finish`] refuses what is left at the end.
+    ///
+    /// # Errors
+    /// [`PropertyError`].
+    pub fn builder_from(properties: &mut Properties) -> Result<ClientBuilder, PropertyError> {
+        ClientBuilder::from_properties(properties)
     }
 
     pub(crate) fn new(
@@ -191,11 +207,12 @@ impl Client {
     /// have acted on it.
     pub async fn request<R: Request>(&self, request: R, to: To<'_>) -> Result<R::Response, ClientError> {
         let request = &request;
-        self.retry(Repeat::WithoutEffect, async || {
+        let span = tracing::debug_span!("request", api = R::KEY.name(), ?to);
+        let answered = self.retry(Repeat::WithoutEffect, async || {
             let connection = self.connection(to).await?;
             connection.send(request, CallOptions::default()).await?.await
-        })
-        .await
+        });
+        answered.instrument(span).await
     }
 
     /// The open connection to the broker that `to` names, opened if need be. One attempt.
@@ -217,6 +234,14 @@ impl Client {
                 let opened = self.broker_connection(coordinator).await;
                 if opened.is_err() {
                     self.forget_coordinator(group);
+                }
+                opened
+            }
+            To::TransactionCoordinator(id) => {
+                let coordinator = self.transaction_coordinator(id).await?;
+                let opened = self.broker_connection(coordinator).await;
+                if opened.is_err() {
+                    self.forget_transaction_coordinator(id);
                 }
                 opened
             }

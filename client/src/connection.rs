@@ -9,7 +9,9 @@
 //! reply that is read and dropped. A connection is never repaired: the first thing that is wrong ends it,
 //! and everything in flight is told whether it may have arrived. Whoever holds it opens another.
 
+mod authentication;
 mod driver;
+mod metering;
 mod negotiation;
 
 use std::fmt;
@@ -29,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::address::Address;
 use crate::error::{Attempt, ClientError, Progress};
 use crate::transport::Transport;
+pub use authentication::{Authenticating, AuthenticationError, Authenticator};
 use driver::{Command, Driver, Expect};
 use negotiation::ApiVersions;
 
@@ -40,6 +43,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) request_timeout: Duration,
     pub(crate) max_reply_bytes: usize,
     pub(crate) max_in_flight: usize,
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 /// How one request is to be sent.
@@ -86,7 +90,38 @@ impl Connection {
             }),
         };
         let versions = negotiation::negotiate(&link).await?;
-        Ok(Self { link, versions: Arc::new(versions) })
+        let connection = Self { link, versions: Arc::new(versions) };
+        if let Some(authenticator) = &settings.authenticator {
+            connection.introduce(&**authenticator, settings.connect_timeout).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Says who we are.
+    async fn introduce(
+        &self,
+        authenticator: &dyn Authenticator,
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
+        let address = || self.address().to_owned();
+        let late = |_| ClientError::Unreachable {
+            attempts: vec![Attempt {
+                address: address(),
+                reason: format!("not authenticated within {timeout:?}"),
+            }],
+        };
+        let known = tokio::time::timeout(timeout, authenticator.authenticate(self)).await.map_err(late)?;
+        known.map_err(|error| match error {
+            AuthenticationError::Refused(reason) => {
+                ClientError::Unauthenticated { address: address(), reason }
+            }
+            AuthenticationError::Request(error) if error.is_retriable() => ClientError::Unreachable {
+                attempts: vec![Attempt { address: address(), reason: error.to_string() }],
+            },
+            AuthenticationError::Request(error) => {
+                ClientError::Unauthenticated { address: address(), reason: error.to_string() }
+            }
+        })
     }
 
     /// Where it leads, as `host:port`.
@@ -104,6 +139,13 @@ impl Connection {
     /// The version in which a request of this kind would be sent.
     pub fn version_of<R: Request>(&self, options: CallOptions) -> Result<i16, ClientError> {
         self.versions.choose(R::KEY, options.newest_version, &self.link.shared.address)
+    }
+
+    /// The level that the cluster has agreed on for a feature, such as `transaction.version`, as of when the
+    /// connection was opened. `None`: the broker does not say.
+    #[must_use]
+    pub fn feature(&self, name: &str) -> Option<i16> {
+        self.versions.feature(name)
     }
 
     /// Queues a request, once fewer than `max_in_flight` are under way; what one caller sends in sequence

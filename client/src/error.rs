@@ -59,6 +59,14 @@ pub enum ClientError {
         /// What it did instead.
         reason: String,
     },
+    /// The broker does not accept who we say we are.
+    #[error("{address} does not let us in: {reason}")]
+    Unauthenticated {
+        /// The `host:port`.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// The broker serves no version of this request that we know.
     #[error("{} is needed in a version from {min} to {max}, but {address} serves {}: {}", api.name(), theirs(served), older(served, *max))]
     UnsupportedVersion {
@@ -181,6 +189,20 @@ pub enum ClientError {
         /// Its own words, if it sent any.
         message: Option<String>,
     },
+    /// No broker says that it coordinates the transactions of the id.
+    #[error(
+        "transactional id {transactional_id:?} has no coordinator: {} ({})",
+        message.as_deref().unwrap_or(code.message()),
+        code.name()
+    )]
+    NoTransactionCoordinator {
+        /// The id.
+        transactional_id: String,
+        /// The broker's reason.
+        code: ErrorCode,
+        /// Its own words, if it sent any.
+        message: Option<String>,
+    },
     /// No broker of this id is in the cluster.
     #[error("there is no broker {broker} in the cluster")]
     UnknownBroker {
@@ -201,9 +223,11 @@ impl ClientError {
             | Self::UnknownBroker { .. } => true,
             Self::MetadataRefused { code }
             | Self::TopicRefused { code, .. }
-            | Self::NoCoordinator { code, .. } => code.is_retriable(),
+            | Self::NoCoordinator { code, .. }
+            | Self::NoTransactionCoordinator { code, .. } => code.is_retriable(),
             Self::InvalidAddress { .. }
             | Self::NotKafka { .. }
+            | Self::Unauthenticated { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Encode { .. }
             | Self::Decode { .. }
@@ -224,6 +248,7 @@ impl ClientError {
             Self::InvalidAddress { .. }
             | Self::Unreachable { .. }
             | Self::NotKafka { .. }
+            | Self::Unauthenticated { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Encode { .. }
             | Self::MetadataRefused { .. }
@@ -232,6 +257,7 @@ impl ClientError {
             | Self::UnknownPartition { .. }
             | Self::NoLeader { .. }
             | Self::NoCoordinator { .. }
+            | Self::NoTransactionCoordinator { .. }
             | Self::UnknownBroker { .. } => true,
         }
     }

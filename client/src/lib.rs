@@ -10,7 +10,7 @@
 //! for each open connection, and dropping a handle never blocks.
 //!
 //! In reading order: `address` and `transport` (where to, and over what), `connection` (frames, versions,
-//! pipelining), `pool`, `metadata`, `client`, `admin`.
+//! pipelining), `pool`, `metadata`, `coordinator`, `client`, `admin`.
 
 mod address;
 mod transport;
@@ -19,6 +19,8 @@ mod connection;
 mod pool;
 
 mod backoff;
+mod coordinator;
+mod group;
 mod metadata;
 
 mod builder;
@@ -32,20 +34,26 @@ pub mod fake;
 
 pub use address::Address;
 pub use admin::{
-    AddPartitionsError, Admin, AlterConfigsError, AlterMode, ClusterDescription, CommitOffsetsError,
-    CommittedOffset, CommittedOffsetsError, CompactTopicError, Compaction, CompactionProgress, ConfigEdit,
-    ConfigEntry, ConfigResource, ConfigSource, CreateTopicError, CreatedTopic, DataDirectory,
-    DeleteGroupError, DeleteOffsetsError, DeleteRecordsError, DeleteTopicError, DeleteUpTo,
-    DescribeClusterError, DescribeConfigsError, DescribeGroupError, DescribeStorageError, DescribeTopicError,
-    GroupDescription, GroupFilter, GroupKind, GroupLag, GroupLagError, GroupListing, GroupMember,
-    GroupPartitions, ListGroupsError, ListOffsetsError, ListedOffset, NewOffset, NewTopic, OffsetAt,
-    PartitionLag, PartitionStorage, Quarantined, TopicStorage,
+    AbortTransactionError, ActiveProducer, AddPartitionsError, Admin, AlterConfigsError, AlterMode,
+    ClusterDescription, CommitOffsetsError, CommittedOffset, CommittedOffsetsError, CompactTopicError,
+    Compaction, CompactionProgress, ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, CreateTopicError,
+    CreatedTopic, DataDirectory, DeleteGroupError, DeleteOffsetsError, DeleteRecordsError, DeleteTopicError,
+    DeleteUpTo, DescribeClusterError, DescribeConfigsError, DescribeFeaturesError, DescribeGroupError,
+    DescribeLogDirsError, DescribeProducersError, DescribeQuorumError, DescribeStorageError,
+    DescribeTopicError, DescribeTransactionError, ElectLeaderError, Election, Feature, FeatureChange,
+    FenceProducerError, GroupDescription, GroupFilter, GroupKind, GroupLag, GroupLagError, GroupListing,
+    GroupMember, GroupPartitions, ListGroupsError, ListOffsetsError, ListReassignmentsError,
+    ListTransactionsError, ListedOffset, LogDir, LogDirPartition, NewOffset, NewTopic, OffsetAt,
+    PartitionLag, PartitionStorage, Quarantined, Quorum, ReassignError, Reassignment, Remove,
+    RemoveMemberError, TopicStorage, TransactionDescription, TransactionFilter, TransactionListing,
+    UpdateFeatureError,
 };
 pub use backoff::Backoff;
-pub use builder::ClientBuilder;
+pub use builder::{ClientBuilder, Properties, PropertyError};
 pub use client::{Client, Missing, To};
-pub use connection::{CallOptions, Connection, Reply};
+pub use connection::{Authenticating, AuthenticationError, Authenticator, CallOptions, Connection, Reply};
 pub use error::{Attempt, ClientError, Progress, Refusal};
+pub use group::{GroupMetadata, Source};
 pub use metadata::{BrokerId, BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use transport::{Connecting, ReadHalf, Stream, Tcp, Transport, WriteHalf};
 

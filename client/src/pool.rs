@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::Instrument;
+
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionSettings};
 use crate::error::ClientError;
@@ -33,8 +35,10 @@ impl Pool {
             return Ok(open.clone());
         }
         *slot = None;
-        let opened = Connection::open(transport, address, settings).await?;
+        let span = tracing::debug_span!("connect", %address);
+        let opened = Connection::open(transport, address, settings).instrument(span).await?;
         tracing::debug!(%address, "connected");
+        metrics::counter!("millstream_client_connections_total").increment(1);
         *slot = Some(opened.clone());
         Ok(opened)
     }

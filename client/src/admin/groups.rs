@@ -3,11 +3,11 @@
 //! What is asked of one group goes to its coordinator, which is found anew when it turns out to be another.
 //! Names of states are the broker's own words, because brokers disagree on them and have more with each release.
 
-mod coordinator;
 mod description;
 mod lag;
 mod listing;
 mod offsets;
+mod removal;
 
 use millstream_protocol::messages::DeleteGroupsRequest;
 use millstream_protocol::{ErrorCode, KStr, Request};
@@ -17,13 +17,13 @@ use crate::client::To;
 use crate::connection::{CallOptions, Connection};
 use crate::error::{ClientError, Refusal};
 
-pub(crate) use coordinator::Coordinators;
 pub use description::{DescribeGroupError, GroupDescription, GroupKind, GroupMember, GroupPartitions};
 pub use lag::{GroupLag, GroupLagError, PartitionLag};
 pub use listing::{GroupFilter, GroupListing, ListGroupsError};
 pub use offsets::{
     CommitOffsetsError, CommittedOffset, CommittedOffsetsError, DeleteOffsetsError, NewOffset,
 };
+pub use removal::{Remove, RemoveMemberError};
 
 /// Why a group was not deleted.
 #[derive(Debug, Clone, thiserror::Error)]

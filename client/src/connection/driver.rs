@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ConnectionSettings;
+use super::metering::Meters;
 use crate::error::{ClientError, Progress};
 use crate::transport::{ReadHalf, Stream, WriteHalf};
 
@@ -90,6 +91,7 @@ pub(super) struct Driver {
     bytes_written: u64,
     address: Arc<str>,
     settings: Arc<ConnectionSettings>,
+    meters: Meters,
 }
 
 impl Driver {
@@ -111,6 +113,7 @@ impl Driver {
             bytes_written: 0,
             address,
             settings: settings.clone(),
+            meters: Meters::default(),
         }
     }
 
@@ -125,6 +128,7 @@ impl Driver {
         }
         for (place, request) in std::mem::take(&mut self.in_flight).into_iter().enumerate() {
             let error = self.failure(&end, place, &request);
+            self.meters.failed(request.api);
             // A caller that went away does not mind.
             let _ = request.reply.send(Err(error));
         }
@@ -260,6 +264,8 @@ impl Driver {
             let wanted = self.in_flight.front().map(|request| request.correlation_id);
             return Err(End::Confused(format!("a reply to request {id}, expected {wanted:?}")));
         };
+        let queued_at = request.deadline - request.timeout;
+        self.meters.answered(request.api, Instant::now().saturating_duration_since(queued_at));
         let _ = request.reply.send(Ok(Some(frame)));
         self.settle_unanswered();
         Ok(())

@@ -20,9 +20,16 @@ const NAMED_FROM: i16 = 3;
 #[derive(Debug, Default)]
 pub(super) struct ApiVersions {
     served: HashMap<i16, (i16, i16)>,
+    /// Finalized levels of features.
+    features: HashMap<KStr, i16>,
 }
 
 impl ApiVersions {
+    /// The level that the cluster has agreed on for a feature.
+    pub(super) fn feature(&self, name: &str) -> Option<i16> {
+        self.features.get(name).copied()
+    }
+
     /// The newest version that both sides know and that is no newer than `newest`.
     pub(super) fn choose(&self, api: ApiKey, newest: Option<i16>, address: &str) -> Result<i16, ClientError> {
         let (min, max) = (api.min_version(), newest.map_or(api.max_version(), |n| n.min(api.max_version())));
@@ -51,7 +58,9 @@ pub(super) async fn negotiate(link: &Link) -> Result<ApiVersions, ClientError> {
         },
     };
     let served = response.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
-    Ok(ApiVersions { served: served.collect() })
+    let finalized = response.finalized_features.iter();
+    let features = finalized.map(|feature| (feature.name.detach(), feature.max_version_level));
+    Ok(ApiVersions { served: served.collect(), features: features.collect() })
 }
 
 enum Heard {
@@ -128,7 +137,8 @@ mod tests {
     use millstream_protocol::messages::MetadataRequest;
 
     fn versions(min: i16, max: i16) -> ApiVersions {
-        ApiVersions { served: HashMap::from([(MetadataRequest::KEY.code(), (min, max))]) }
+        let served = HashMap::from([(MetadataRequest::KEY.code(), (min, max))]);
+        ApiVersions { served, ..ApiVersions::default() }
     }
 
     #[test]

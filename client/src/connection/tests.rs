@@ -21,6 +21,7 @@ async fn open(
         request_timeout: Duration::from_secs(10),
         max_reply_bytes: 1 << 20,
         max_in_flight,
+        authenticator: None,
     });
     Connection::open(&*FakeBroker::start(1, script), &Address::new("fake", 1), &settings).await
 }

@@ -66,12 +66,6 @@ impl Admin {
         .await
     }
 
-    /// The brokers that there are now.
-    pub(super) async fn all_brokers(&self) -> Result<Vec<BrokerId>, ClientError> {
-        let cluster = self.client.metadata(&[]).await?;
-        Ok(cluster.brokers.iter().map(|broker| broker.id).collect())
-    }
-
     async fn list_groups_of(
         &self,
         broker: BrokerId,
