@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use millstream_client::TopicMetadata;
 use millstream_protocol::KStr;
-use millstream_protocol::records::{BatchBuilder, Compression, NewRecord};
+use millstream_protocol::records::{BatchBuilder, Codec, HEADER_BYTES, NewRecord};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use crate::clock::now_ms;
 use crate::delivery::{Delivery, Outcome, Told, Written};
 use crate::error::{FlushError, ProduceError, SendError};
-use crate::partitioner::partition_for_key;
+use crate::metering::Meters;
+use crate::partitioner::Partitioner;
 use crate::producer::ProducerStats;
 use crate::record::Record;
 
@@ -31,8 +32,10 @@ pub(crate) type Place = (usize, i32);
 /// What the buffer needs to know of the producer's settings.
 #[derive(Debug, Clone)]
 pub(crate) struct BufferSettings {
-    pub(crate) compression: Compression,
+    pub(crate) codec: Codec,
+    pub(crate) partitioner: Arc<dyn Partitioner>,
     pub(crate) batch_bytes: usize,
+    pub(crate) batch_records: u32,
     pub(crate) buffer_bytes: usize,
     pub(crate) record_bytes_max: usize,
     /// None: a batch leaves at once unless its partition has one in flight.
@@ -55,7 +58,7 @@ struct Queue {
     sealed: VecDeque<Gathering>,
     has_leader: bool,
     is_reported: bool,
-    /// Size of the last batch: the next one is likely to grow as large.
+    /// Size of the last batch without its header: the next one is likely to grow as large.
     last_bytes: usize,
 }
 
@@ -85,6 +88,8 @@ struct State {
     next_id: u64,
     is_closed: bool,
     failed: u64,
+    /// Those of them that may be written all the same.
+    possibly_written: u64,
     first_failure: Option<ProduceError>,
     stats: ProducerStats,
 }
@@ -97,6 +102,7 @@ pub(crate) struct Buffer {
     wake: Notify,
     /// Callers who wait for room, or for everything to be sent: nothing lingers while there are any.
     pressing: AtomicUsize,
+    pub(crate) meters: Meters,
 }
 
 impl Buffer {
@@ -107,6 +113,7 @@ impl Buffer {
             state: Mutex::default(),
             wake: Notify::new(),
             pressing: AtomicUsize::new(0),
+            meters: Meters::new(),
         }
     }
 
@@ -159,23 +166,24 @@ impl Buffer {
         }
         let Some(&place) = state.by_name.get(record.topic) else { return Ok(None) };
         let topic = &mut state.topics[place];
-        let mut partition = topic.choose(record)?;
+        let mut partition = topic.choose(record, &*self.settings.partitioner)?;
         let mut sealed = None;
         if topic.queues[partition].seal_if_full(new, topic.batch_bytes) {
             sealed = Some(partition);
             topic.move_on_from(partition);
             // Without a key, this record is the first for the next partition.
-            partition = topic.choose(record)?;
+            partition = topic.choose(record, &*self.settings.partitioner)?;
         }
         let queue = &mut topic.queues[partition];
         let mut has_news = queue.seal_if_full(new, topic.batch_bytes);
+        let expected_bytes = queue.expected_bytes(topic.batch_bytes);
         let gathering = queue.open.get_or_insert_with(|| {
             has_news = true;
             state.next_id += 1;
             let outcome = Outcome::open(topic.name.clone(), partition as i32);
             state.unsettled.insert(state.next_id, Unsettled { outcome: outcome.clone(), parts: 1 });
             Gathering {
-                builder: BatchBuilder::with_capacity(self.settings.compression, queue.last_bytes),
+                builder: BatchBuilder::with_capacity(self.settings.codec, expected_bytes),
                 outcome,
                 id: state.next_id,
                 born: Instant::now(),
@@ -189,7 +197,9 @@ impl Buffer {
         state.stats.buffered_records += 1;
         state.stats.buffered_bytes += bytes as u64;
         let delivery = Delivery::new(gathering.outcome.clone(), index, new.timestamp);
-        if gathering.builder.size_in_bytes() >= topic.batch_bytes {
+        let is_full = gathering.builder.size_in_bytes() >= topic.batch_bytes
+            || gathering.builder.record_count().unsigned_abs() >= self.settings.batch_records;
+        if is_full {
             queue.seal();
             topic.move_on_from(partition);
             has_news = true;
@@ -292,10 +302,16 @@ impl Buffer {
         state.settle_part(held.id);
         state.stats.buffered_records -= held.records;
         state.stats.buffered_bytes -= held.room as u64;
+        self.meters.buffered_bytes.set(state.stats.buffered_bytes as f64);
         if told.is_news() {
             match failure {
-                Some(error) => state.count_failure(held, error),
+                Some(error) => {
+                    self.meters.failed_records.increment(held.records);
+                    state.count_failure(held, error);
+                }
                 None => {
+                    self.meters.delivered_records.increment(held.records);
+                    self.meters.delivered_bytes.increment(held.bytes as u64);
                     state.stats.delivered_records += held.records;
                     state.stats.delivered_bytes += held.bytes as u64;
                 }
@@ -322,6 +338,7 @@ impl Buffer {
         let mut state = self.lock();
         let told = outcome.settle(Err(error.clone()));
         if told.is_news() {
+            self.meters.failed_records.increment(held.records);
             state.count_failure(held, error);
         }
         drop(state);
@@ -329,6 +346,7 @@ impl Buffer {
     }
 
     pub(crate) fn count_request(&self) {
+        self.meters.requests.increment(1);
         self.lock().stats.requests += 1;
     }
 
@@ -345,7 +363,14 @@ impl Buffer {
         }
         let mut state = self.lock();
         match state.first_failure.take() {
-            Some(first) => Err(FlushError { failed: std::mem::take(&mut state.failed), first }),
+            Some(first) => {
+                let failed = std::mem::take(&mut state.failed);
+                Err(FlushError {
+                    failed,
+                    possibly_written: std::mem::take(&mut state.possibly_written),
+                    first,
+                })
+            }
             None => Ok(()),
         }
     }
@@ -355,6 +380,11 @@ impl Buffer {
         self.lock().is_closed = true;
         self.room.close();
         self.wake.notify_one();
+    }
+
+    /// Whether every batch is settled and out of the sender's hands.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.lock().unsettled.is_empty()
     }
 
     /// Whether the sender has nothing left to do, now and later.
@@ -376,8 +406,14 @@ impl Buffer {
         state.stats.buffered_bytes = 0;
         state.stats.failed_records += abandoned;
         state.failed += abandoned;
+        state.possibly_written += abandoned;
         drop(state);
         told.into_iter().for_each(Told::wake);
+    }
+
+    /// Has the sender look.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Waits for news.
@@ -389,7 +425,8 @@ impl Buffer {
         self.pressing.load(Ordering::Relaxed) > 0
     }
 
-    fn press(&self) -> Pressing<'_> {
+    /// Nothing lingers while the result lives.
+    pub(crate) fn press(&self) -> Pressing<'_> {
         self.pressing.fetch_add(1, Ordering::Relaxed);
         self.wake.notify_one();
         Pressing(self)
@@ -438,7 +475,7 @@ fn as_new<'a>(record: &'a Record<'_>) -> NewRecord<'a> {
     }
 }
 
-struct Pressing<'a>(&'a Buffer);
+pub(crate) struct Pressing<'a>(&'a Buffer);
 
 impl Drop for Pressing<'_> {
     fn drop(&mut self) {
@@ -458,6 +495,7 @@ impl State {
 
     fn count_failure(&mut self, held: Held, error: ProduceError) {
         self.failed += held.records;
+        self.possibly_written += if error.possibly_written() { held.records } else { 0 };
         self.stats.failed_records += held.records;
         self.first_failure.get_or_insert(error);
     }
@@ -472,25 +510,23 @@ impl State {
 }
 
 impl Topic {
-    fn choose(&mut self, record: &Record<'_>) -> Result<usize, SendError> {
+    fn choose(&self, record: &Record<'_>, partitioner: &dyn Partitioner) -> Result<usize, SendError> {
         let partitions = self.queues.len();
-        if let Some(partition) = record.partition {
-            let known = usize::try_from(partition).ok().filter(|partition| *partition < partitions);
+        let checked = |partition: Option<usize>, shown: i32| {
+            let known = partition.filter(|partition| *partition < partitions);
             let topic = || self.name.to_string();
-            return known.ok_or_else(|| SendError::UnknownPartition {
-                topic: topic(),
-                partition,
-                partitions,
-            });
+            known.ok_or_else(|| SendError::UnknownPartition { topic: topic(), partition: shown, partitions })
+        };
+        if let Some(partition) = record.partition {
+            return checked(usize::try_from(partition).ok(), partition);
         }
         if partitions == 0 {
-            let topic = self.name.to_string();
-            return Err(SendError::UnknownPartition { topic, partition: 0, partitions });
+            return checked(None, 0);
         }
-        Ok(match record.key {
-            Some(key) => partition_for_key(key, partitions),
-            None => self.sticky % partitions,
-        })
+        match partitioner.partition(record, partitions) {
+            Some(partition) => checked(Some(partition), i32::try_from(partition).unwrap_or(i32::MAX)),
+            None => Ok(self.sticky % partitions),
+        }
     }
 
     /// Records without a key go to the next partition that has a leader, if they went to this one.
@@ -514,14 +550,25 @@ impl Queue {
         is_full
     }
 
+    /// How large the next batch will be. One that is likely to be filled has room for that, and never has to move.
+    fn expected_bytes(&self, batch_bytes: usize) -> usize {
+        match self.last_bytes >= batch_bytes / 4 * 3 {
+            true => batch_bytes.saturating_sub(HEADER_BYTES),
+            false => self.last_bytes,
+        }
+    }
+
     fn seal(&mut self) {
         let sealed = self.take_open();
         self.sealed.extend(sealed);
     }
 
     fn take_open(&mut self) -> Option<Gathering> {
-        let taken = self.open.take();
-        self.last_bytes = taken.as_ref().map_or(0, |taken| taken.builder.size_in_bytes());
+        let mut taken = self.open.take();
+        if let Some(taken) = &mut taken {
+            taken.builder.shrink();
+        }
+        self.last_bytes = taken.as_ref().map_or(0, |taken| taken.builder.size_in_bytes() - HEADER_BYTES);
         taken
     }
 }

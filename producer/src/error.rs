@@ -150,6 +150,16 @@ pub enum ProduceError {
         /// What the broker said.
         code: ErrorCode,
     },
+    /// The transaction that it belongs to is aborted.
+    #[error("the transaction of this record for partition {partition} of topic {topic:?} is aborted")]
+    Aborted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Whether it may be written; if so, readers of committed records do not see it.
+        fate: Fate,
+    },
     /// The runtime was shut down before the answer came.
     #[error("the producer's runtime was shut down before the record was acknowledged; it may be written")]
     Abandoned,
@@ -159,7 +169,10 @@ impl ProduceError {
     /// The same error for a batch that an earlier attempt may have written.
     pub(crate) fn but_possibly_written(mut self) -> Self {
         match &mut self {
-            Self::Refused { fate, .. } | Self::TimedOut { fate, .. } | Self::Request { fate, .. } => {
+            Self::Refused { fate, .. }
+            | Self::TimedOut { fate, .. }
+            | Self::Request { fate, .. }
+            | Self::Aborted { fate, .. } => {
                 *fate = Fate::PossiblyWritten;
             }
             Self::SequenceLost { .. } | Self::Abandoned => {}
@@ -167,13 +180,22 @@ impl ProduceError {
         self
     }
 
+    /// The code with which the broker refuses the batch.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
     /// Whether the record may be in the log although it was not acknowledged.
     #[must_use]
     pub fn possibly_written(&self) -> bool {
         match self {
-            Self::Refused { fate, .. } | Self::TimedOut { fate, .. } | Self::Request { fate, .. } => {
-                *fate == Fate::PossiblyWritten
-            }
+            Self::Refused { fate, .. }
+            | Self::TimedOut { fate, .. }
+            | Self::Request { fate, .. }
+            | Self::Aborted { fate, .. } => *fate == Fate::PossiblyWritten,
             Self::SequenceLost { .. } | Self::Abandoned => true,
         }
     }
@@ -190,7 +212,7 @@ impl ProduceError {
         match self {
             Self::Refused { code, .. } => code.is_retriable(),
             Self::Request { source, .. } => source.is_retriable(),
-            Self::TimedOut { .. } | Self::SequenceLost { .. } => true,
+            Self::TimedOut { .. } | Self::SequenceLost { .. } | Self::Aborted { .. } => true,
             Self::Abandoned => false,
         }
     }
@@ -198,12 +220,31 @@ impl ProduceError {
 
 /// Records were lost since the last flush.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{failed} records were not acknowledged; the first: {first}")]
+#[error(
+    "{failed} records were not acknowledged, of which {possibly_written} may be written; the first: {first}"
+)]
+#[non_exhaustive]
 pub struct FlushError {
     /// How many.
     pub failed: u64,
+    /// How many of them may be written all the same.
+    pub possibly_written: u64,
     /// Why the first of them was not.
     pub first: ProduceError,
+}
+
+impl FlushError {
+    /// Whether sending the first of them again may succeed without a change.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        self.first.is_retriable()
+    }
+
+    /// Whether it is certain that none of them was written.
+    #[must_use]
+    pub fn had_no_effect(&self) -> bool {
+        self.possibly_written == 0
+    }
 }
 
 fn fate_words(fate: Fate) -> &'static str {

@@ -4,8 +4,54 @@
 //! Records without a key fill one partition's batch and then move on to the next partition: few large
 //! batches are cheaper for everybody than many small ones (KIP-480).
 
-/// The partition of a key, out of so many.
-pub(crate) fn partition_for_key(key: &[u8], partitions: usize) -> usize {
+use std::fmt;
+
+use crate::record::Record;
+
+/// Chooses the partition of records that do not name theirs.
+///
+/// Called for each such record, by the caller of `send`, while the producer's buffer is locked: it should be quick, must
+/// not block, and cannot use the producer.
+///
+/// ```
+/// use millstream_producer::{Partitioner, Record};
+///
+/// /// One customer has a partition of its own; the rest share the others.
+/// #[derive(Debug)]
+/// struct LargeCustomer;
+///
+/// impl Partitioner for LargeCustomer {
+///     fn partition(&self, record: &Record<'_>, partitions: usize) -> Option<usize> {
+///         match record.key_bytes() {
+///             Some(b"large") => Some(partitions - 1),
+///             Some(key) => Some(millstream_producer::partition_for_key(key, partitions - 1)),
+///             None => None,
+///         }
+///     }
+/// }
+/// ```
+pub trait Partitioner: Send + Sync + fmt::Debug {
+    /// A number below `partitions`, which is at least 1. `None`: whichever is cheapest, as for a record without a key.
+    fn partition(&self, record: &Record<'_>, partitions: usize) -> Option<usize>;
+}
+
+/// As Kafka's own producer does: by the murmur2 hash of the key. Without a key, one partition's batch is filled before the
+/// next partition has its turn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Murmur2;
+
+impl Partitioner for Murmur2 {
+    fn partition(&self, record: &Record<'_>, partitions: usize) -> Option<usize> {
+        record.key.map(|key| partition_for_key(key, partitions))
+    }
+}
+
+/// The partition of a key, out of so many, as Kafka's own producer has it.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn partition_for_key(key: &[u8], partitions: usize) -> usize {
     (murmur2(key) & 0x7fff_ffff) as usize % partitions
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_client::{Client, Missing};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Pressing};
 use crate::builder::ProducerBuilder;
 use crate::delivery::Delivery;
 use crate::error::{FlushError, SendError};
@@ -40,6 +41,28 @@ use crate::record::Record;
 #[derive(Clone)]
 pub struct Producer {
     handle: Arc<Handle>,
+}
+
+/// Makes a [`Client`] the start of a producer.
+pub trait ProducerExt {
+    /// Starts the settings of a producer, as [`Producer::builder`] does.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use millstream_client::Client;
+    /// use millstream_producer::ProducerExt;
+    ///
+    /// let producer = Client::builder("127.0.0.1:9092").connect().await?.producer().build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn producer(&self) -> ProducerBuilder;
+}
+
+impl ProducerExt for Client {
+    fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone())
+    }
 }
 
 /// Closes the buffer when the last handle is gone.
@@ -132,6 +155,16 @@ impl Producer {
     pub async fn close(&self) -> Result<(), FlushError> {
         self.handle.buffer.close();
         self.handle.buffer.flush().await
+    }
+
+    /// How long to wait after so many failures in a row.
+    pub(crate) fn backoff(&self, failures: u32) -> Duration {
+        self.handle.client.backoff(failures)
+    }
+
+    /// Nothing lingers while the result lives.
+    pub(crate) fn press(&self) -> Pressing<'_> {
+        self.handle.buffer.press()
     }
 
     /// How much was sent so far.

@@ -36,6 +36,18 @@ impl<'a> Record<'a> {
         self.topic
     }
 
+    /// Its key.
+    #[must_use]
+    pub fn key_bytes(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn value_bytes(&self) -> Option<&'a [u8]> {
+        self.value
+    }
+
     /// Records with equal keys go to the same partition, in the order in which they are sent.
     pub fn key<T: AsRef<[u8]> + ?Sized>(mut self, key: &'a T) -> Self {
         self.key = Some(key.as_ref());

@@ -7,6 +7,8 @@
 mod answer;
 mod lane;
 mod outside;
+mod transacting;
+mod transaction;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,14 +21,16 @@ use millstream_protocol::messages::produce_request::{PartitionProduceData, Topic
 use millstream_protocol::messages::{ProduceRequest, ProduceResponse};
 use millstream_protocol::{Chunk, Uuid};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::buffer::{Buffer, Due, Gathering, Held, Place};
 use crate::builder::Acks;
 use crate::delivery::Outcome;
 use crate::error::{Fate, ProduceError};
 use answer::{Leader, Target};
-use lane::{Identity, Lane, Settled};
+use lane::{Identity, Lane, Numbering, Settled};
 use outside::{Broker, Event, Events, TopicView};
+pub(crate) use transacting::Transactor;
 
 /// Requests under way to one broker. With one batch of a partition in each, no partition exceeds what the
 /// broker recognises as repetitions.
@@ -60,6 +64,8 @@ pub(crate) struct Sender {
     brokers: HashMap<BrokerId, Broker>,
     identity: Option<Identity>,
     identifying: outside::Attempt,
+    /// Who takes care of transactions, if the producer has them.
+    transactor: Option<Transactor>,
     /// The last thing that went wrong before anything could be sent.
     trouble: Option<String>,
     events: Events,
@@ -101,7 +107,12 @@ impl Wait {
 pub(crate) type Sent = Vec<(Place, u64)>;
 
 impl Sender {
-    pub(crate) fn new(client: Client, buffer: Arc<Buffer>, settings: SenderSettings) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        buffer: Arc<Buffer>,
+        settings: SenderSettings,
+        transactor: Option<Transactor>,
+    ) -> Self {
         Self {
             wire: client.isolated(),
             client,
@@ -113,6 +124,7 @@ impl Sender {
             brokers: HashMap::new(),
             identity: None,
             identifying: outside::Attempt::default(),
+            transactor,
             trouble: None,
             events: FuturesUnordered::new(),
             settled: Vec::new(),
@@ -122,7 +134,7 @@ impl Sender {
     pub(crate) async fn run(mut self) {
         loop {
             let wake_at = self.pump().await;
-            if self.buffer.is_finished() {
+            if self.is_finished() {
                 return;
             }
             let alarm = async {
@@ -139,11 +151,17 @@ impl Sender {
         }
     }
 
+    fn is_finished(&mut self) -> bool {
+        let now = Instant::now();
+        self.buffer.is_finished() && self.transactor.as_mut().is_none_or(|at_work| at_work.is_finished(now))
+    }
+
     /// Sends all that can be sent now. Says when to look again if nothing happens before.
     async fn pump(&mut self) -> Option<Instant> {
         loop {
             self.take_news();
             let now = Instant::now();
+            self.transact(now);
             let mut drafts = HashMap::new();
             let mut wake_at = None;
             let mut next_in_turn = Vec::new();
@@ -170,7 +188,8 @@ impl Sender {
             }
             self.tell_settled();
             if drafts.is_empty() {
-                return wake_at;
+                // A partition may have to join first, and what was given up may be the last of a transaction.
+                return [wake_at, self.transact(now)].into_iter().flatten().min();
             }
             for (broker, draft) in drafts {
                 self.send(broker, draft).await;
@@ -187,8 +206,12 @@ impl Sender {
     }
 
     fn activate(&mut self, place: Place) {
-        let is_idempotent = self.settings.is_idempotent;
-        let lane = self.lanes.entry(place).or_insert_with(|| Lane::new(is_idempotent));
+        let numbering = match &self.transactor {
+            Some(_) => Numbering::Transactional,
+            None if self.settings.is_idempotent => Numbering::Idempotent,
+            None => Numbering::None,
+        };
+        let lane = self.lanes.entry(place).or_insert_with(|| Lane::new(numbering));
         if !std::mem::replace(&mut lane.is_active, true) {
             self.active.push_back(place);
         }
@@ -247,12 +270,16 @@ impl Sender {
         let trouble = self.trouble.as_deref();
         let lane = self.lanes.get_mut(&place)?;
         for (outcome, held, error) in lane.expire(now, timeout, trouble, &mut self.settled) {
+            if let Some(transactor) = &mut self.transactor {
+                transactor.machine.on_batch_failed(&error);
+            }
             self.buffer.settle_early(&outcome, held, error);
         }
         if let Some(limit) = now.checked_sub(timeout)
             && self.buffer.oldest(place).is_some_and(|oldest| oldest <= limit)
         {
             for gathering in self.buffer.take_older(place, limit) {
+                let trouble = self.trouble.as_deref();
                 let error = answer::never_sent(Target::from(&*gathering.outcome), timeout, trouble);
                 self.fail(&gathering, error);
             }
@@ -262,7 +289,10 @@ impl Sender {
         oldest.map(|oldest| oldest + timeout)
     }
 
-    fn fail(&self, gathering: &Gathering, error: ProduceError) {
+    fn fail(&mut self, gathering: &Gathering, error: ProduceError) {
+        if let Some(transactor) = &mut self.transactor {
+            transactor.machine.on_batch_failed(&error);
+        }
         let records = u64::from(gathering.builder.record_count().unsigned_abs());
         let held = Held { id: gathering.id, records, bytes: 0, room: gathering.room };
         self.buffer.settle(&gathering.outcome, held, Err(error));
@@ -270,6 +300,11 @@ impl Sender {
 
     fn tell_settled(&mut self) {
         for Settled { outcome, held, result } in self.settled.drain(..) {
+            match (&mut self.transactor, &result) {
+                (Some(transactor), Ok(_)) => transactor.machine.on_written(),
+                (Some(transactor), Err(error)) => transactor.machine.on_batch_failed(error),
+                (None, _) => {}
+            }
             self.buffer.settle(&outcome, held, result);
         }
     }
@@ -281,10 +316,12 @@ impl Sender {
         self.buffer.count_request();
         let connection = draft.connection.clone();
         let (request, options) = self.request(draft);
-        match connection.send(&request, options).await {
-            Ok(reply) => self.events.push(Box::pin(async move {
-                Event::Answered { broker: id, sent, result: reply.await.map(Box::new) }
-            })),
+        let span = tracing::trace_span!("produce", broker = %id, batches = sent.len());
+        match connection.send(&request, options).instrument(span.clone()).await {
+            Ok(reply) => self.events.push(Box::pin(
+                async move { Event::Answered { broker: id, sent, result: reply.await.map(Box::new) } }
+                    .instrument(span),
+            )),
             Err(error) => self.on_event(Event::Answered { broker: id, sent, result: Err(error) }),
         }
     }
@@ -306,12 +343,13 @@ impl Sender {
         let all_have_ids = topics.iter().all(|topic| topic.topic_id != Uuid::nil());
         let request_timeout = self.client.request_timeout();
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.transactor.as_ref().map(Transactor::id),
             acks: self.settings.acks.wire(),
             timeout_ms: i32::try_from(request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topics,
         };
-        let newest_version = (!all_have_ids).then_some(BY_ID_FROM - 1);
+        let newest_of_transaction = self.transactor.as_ref().and_then(Transactor::newest_produce);
+        let newest_version = newest_of_transaction.or((!all_have_ids).then_some(BY_ID_FROM - 1));
         (request, CallOptions { newest_version, broker_may_take: GRACE })
     }
 
@@ -320,6 +358,7 @@ impl Sender {
             Event::Topic(topic, result) => self.on_topic(topic, result),
             Event::Connected(broker, result) => self.on_connected(broker, result),
             Event::Identified(result) => self.on_identified(result),
+            Event::Coordinated { ask, answer, version } => self.on_coordinated(&ask, answer, version),
             Event::Answered { broker, sent, result } => {
                 if let Some(broker) = self.brokers.get_mut(&broker) {
                     broker.in_flight -= 1;
@@ -350,6 +389,7 @@ impl Sender {
             };
             if let lane::Verdict::Again(error) = &verdict {
                 tracing::debug!(%error, "sending again");
+                self.buffer.meters.repeated_batches.increment(1);
             }
             if leader == Leader::Doubtful {
                 self.doubt(place.0);
@@ -386,12 +426,16 @@ impl Sender {
         let now = Instant::now();
         let places: Vec<_> = self.lanes.keys().filter(|place| place.0 == topic).copied().collect();
         for place in places {
-            if let Some(lane) = self.lanes.get_mut(&place) {
-                lane.fail_queued(&error, &mut self.settled);
-            }
-            for gathering in self.buffer.take_older(place, now) {
-                self.fail(&gathering, error(&gathering.outcome));
-            }
+            self.fail_place(place, now, &error);
+        }
+    }
+
+    fn fail_place(&mut self, place: Place, now: Instant, error: &impl Fn(&Outcome) -> ProduceError) {
+        if let Some(lane) = self.lanes.get_mut(&place) {
+            lane.fail_queued(error, &mut self.settled);
+        }
+        for gathering in self.buffer.take_older(place, now) {
+            self.fail(&gathering, error(&gathering.outcome));
         }
     }
 

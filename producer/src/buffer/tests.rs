@@ -4,11 +4,14 @@ use std::future::Future;
 use std::task::{Context, Waker};
 
 use super::*;
+use crate::partitioner::Murmur2;
 
 fn settings() -> BufferSettings {
     BufferSettings {
-        compression: Compression::None,
+        codec: Codec::default(),
+        partitioner: Arc::new(Murmur2),
         batch_bytes: 1000,
+        batch_records: u32::MAX,
         buffer_bytes: 10_000,
         record_bytes_max: 5000,
         linger: None,
@@ -133,4 +136,34 @@ async fn a_record_that_can_never_fit_is_refused_with_the_limit() {
     let error = buffer.append(&Record::to("t").value(&[0; 5000])).await.unwrap_err();
     assert!(matches!(error, SendError::TooLarge { limit: 5000, bytes } if bytes > 5000), "{error}");
     assert_eq!(buffer.room.available_permits(), 10_000);
+}
+
+#[tokio::test]
+async fn a_batch_leaves_when_it_has_so_many_records() {
+    let buffer = buffer(BufferSettings { batch_records: 3, ..settings() }, 1).await;
+    for _ in 0..7 {
+        drop(append(&buffer, Record::to("t").value("x")).await);
+    }
+    let counts: Vec<_> =
+        std::iter::from_fn(|| due(&buffer, 0, false)).map(|g| g.builder.record_count()).collect();
+    assert_eq!(counts, [3, 3]);
+}
+
+#[tokio::test]
+async fn a_partitioner_of_ones_own_decides_or_leaves_it_open() {
+    #[derive(Debug)]
+    struct ByLength;
+
+    impl crate::Partitioner for ByLength {
+        fn partition(&self, record: &Record<'_>, _partitions: usize) -> Option<usize> {
+            record.key_bytes().map(<[u8]>::len)
+        }
+    }
+    let buffer = buffer(BufferSettings { partitioner: Arc::new(ByLength), ..settings() }, 4).await;
+    assert_eq!(append(&buffer, Record::to("t").key("abc")).await.partition(), 3);
+    assert_eq!(append(&buffer, Record::to("t").key("abc").partition(1)).await.partition(), 1);
+    let sticky = append(&buffer, Record::to("t").value("x")).await.partition();
+    assert_eq!(append(&buffer, Record::to("t").value("x")).await.partition(), sticky);
+    let error = buffer.append(&Record::to("t").key("abcd")).await.unwrap_err();
+    assert!(matches!(error, SendError::UnknownPartition { partition: 4, partitions: 4, .. }), "{error}");
 }

@@ -85,12 +85,24 @@ pub(crate) struct Settled {
     pub(crate) result: Result<Written, ProduceError>,
 }
 
+/// What batches are numbered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Numbering {
+    /// By nothing.
+    #[default]
+    None,
+    /// By a producer of the lane's own.
+    Idempotent,
+    /// By the producer that owns the transactional id. Which that is, its transaction says.
+    Transactional,
+}
+
 /// The batches of one partition.
 #[derive(Default)]
 pub(crate) struct Lane {
     /// Whether the sender looks at it in every pass.
     pub(crate) is_active: bool,
-    is_idempotent: bool,
+    numbering: Numbering,
     identity: Option<Identity>,
     /// A producer id that cannot be used any more.
     turned_down: Option<i64>,
@@ -111,8 +123,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(is_idempotent: bool) -> Self {
-        Self { is_idempotent, ..Self::default() }
+    pub(crate) fn new(numbering: Numbering) -> Self {
+        Self { numbering, ..Self::default() }
     }
 
     /// Whether a batch may be sent now.
@@ -120,7 +132,7 @@ impl Lane {
         let window = if self.is_established { IN_FLIGHT_MAX } else { 1 };
         !self.is_draining
             && self.in_flight.len() < window
-            && self.retry_at.is_none_or(|retry_at| retry_at <= now)
+            && self.retry_at().is_none_or(|retry_at| retry_at <= now)
     }
 
     /// When it may be, if it has to wait for time to pass.
@@ -144,7 +156,7 @@ impl Lane {
 
     /// Whether it lacks a producer id.
     pub(crate) fn wants_identity(&self) -> bool {
-        self.is_idempotent && self.identity.is_none()
+        self.numbering == Numbering::Idempotent && self.identity.is_none()
     }
 
     /// Whether it can use this identity: not one that the broker has turned down for this partition.
@@ -158,6 +170,15 @@ impl Lane {
         self.next_sequence = 0;
     }
 
+    /// Goes on as this producer, in a transaction. With another epoch than before the sequence starts anew; whether
+    /// several batches may follow at once from the start, the caller knows.
+    pub(crate) fn enter(&mut self, identity: Identity, is_established: bool) {
+        if self.identity != Some(identity) {
+            self.identify(identity);
+            self.is_established = is_established;
+        }
+    }
+
     /// Brings a batch into its final form and puts it behind all others.
     pub(crate) fn admit(&mut self, gathering: Gathering) {
         let Gathering { mut builder, outcome, id, born, room } = gathering;
@@ -165,6 +186,9 @@ impl Lane {
         let stamp = self.identity.map(|identity| Stamp { identity, sequence: self.take_sequence(records) });
         if let Some(Stamp { identity, sequence }) = stamp {
             builder.producer(identity.id, identity.epoch, sequence);
+        }
+        if self.numbering == Numbering::Transactional {
+            builder.transactional();
         }
         let bytes = builder.build();
         let held = Held { id, records: u64::from(records.unsigned_abs()), bytes: bytes.len(), room };
@@ -224,7 +248,7 @@ impl Lane {
                 if error.possibly_written() {
                     batch.fate = Fate::PossiblyWritten;
                 }
-                if batch.fate == Fate::PossiblyWritten && !self.is_idempotent {
+                if batch.fate == Fate::PossiblyWritten && self.numbering == Numbering::None {
                     settled.push(batch.fail(error));
                 } else {
                     batch.last_error = Some(error.to_string());
@@ -233,6 +257,12 @@ impl Lane {
             }
             // It came before a batch that is to be sent again, or whose answer is still open.
             Verdict::Broken(_) if !is_first => self.put_back(batch, retry_at),
+            // What is lost cannot be made good within the transaction: it has to be aborted.
+            Verdict::Broken(code) if self.numbering == Numbering::Transactional => {
+                self.is_established = false;
+                let error = batch.broken(code);
+                settled.push(batch.fail(error));
+            }
             Verdict::Broken(code) => {
                 self.broken.get_or_insert(code);
                 self.put_back(batch, retry_at);
@@ -371,6 +401,9 @@ impl Batch {
                     headers: &record.headers,
                 });
             }
+            if view.is_transactional() {
+                builder.transactional();
+            }
             builder
         };
         let builders = (gather(count as usize / 2), gather(usize::MAX));
@@ -394,6 +427,16 @@ impl Batch {
         let held = Held { records, bytes: bytes.len(), room, ..self.held };
         let order = self.order + u64::from(skipped.unsigned_abs());
         Self { bytes, outcome, held, order, stamp, last_error: None, ..*self }
+    }
+
+    fn broken(&self, code: ErrorCode) -> ProduceError {
+        ProduceError::Refused {
+            topic: self.outcome.topic.to_string(),
+            partition: self.outcome.partition,
+            code,
+            message: code.message().to_owned(),
+            fate: self.fate,
+        }
     }
 
     fn settle(self, result: Result<Written, ProduceError>) -> Settled {

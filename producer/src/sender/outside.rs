@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, Target};
 use super::lane::Identity;
+use super::transaction::{Answer, Ask, Version};
 use super::{REQUESTS_MAX, Sender, Sent, Wait};
 use crate::buffer::Place;
 use crate::error::Fate;
@@ -27,7 +28,17 @@ pub(crate) enum Event {
     Topic(usize, Result<Arc<TopicMetadata>, ClientError>),
     Connected(BrokerId, Result<Connection, ClientError>),
     Identified(Result<Identity, IdentifyError>),
-    Answered { broker: BrokerId, sent: Sent, result: Result<Box<ProduceResponse>, ClientError> },
+    /// A coordinator answered, and said which protocol its cluster speaks.
+    Coordinated {
+        ask: Ask,
+        answer: Answer,
+        version: Option<Version>,
+    },
+    Answered {
+        broker: BrokerId,
+        sent: Sent,
+        result: Result<Box<ProduceResponse>, ClientError>,
+    },
 }
 
 pub(super) type Events = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send>>>;
@@ -133,16 +144,23 @@ impl Sender {
         match result {
             Ok(metadata) => {
                 self.buffer.learn(&metadata);
+                let mut places = self.lanes.keys().filter(|place| place.0 == topic);
+                let is_whole = places.all(|place| metadata.partition(place.1).is_some());
                 let is_led = metadata.partitions.iter().all(|partition| partition.leader.is_some());
+                let partitions = metadata.partitions.len();
                 view.id = metadata.id;
                 view.looked_at = Instant::now();
                 view.metadata = Some(metadata);
-                if is_led {
+                if is_led && is_whole {
                     view.attempt.succeeded();
                 } else {
                     let failures = view.attempt.failed();
                     view.attempt.retry_at = Some(Instant::now() + self.client.backoff(failures));
-                    self.trouble = Some(format!("a partition of topic {:?} has no leader", view.name));
+                    self.trouble = Some(match is_whole {
+                        true => format!("a partition of topic {:?} has no leader", view.name),
+                        // It was deleted and made anew with fewer.
+                        false => format!("topic {:?} has only {partitions} partitions now", view.name),
+                    });
                 }
             }
             Err(error) if error.is_retriable() => {
@@ -209,6 +227,9 @@ impl Sender {
 
     /// Whether the lane has a producer id, if it needs one, or what to wait for.
     pub(super) fn identify(&mut self, place: Place, now: Instant) -> Result<(), Wait> {
+        if let Some(may_send) = self.enter_transaction(place) {
+            return if may_send { Ok(()) } else { Err(Wait::Event) };
+        }
         let lane = self.lanes.get_mut(&place).expect("the caller looked it up");
         if !lane.wants_identity() {
             return Ok(());

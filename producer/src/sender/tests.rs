@@ -125,8 +125,8 @@ async fn without_idempotence_a_lost_answer_is_told_and_nothing_is_sent_twice() {
     assert!(error.possibly_written() && error.is_retriable(), "{error}");
     producer.send(to_first("y")).await.unwrap().await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 2);
-    let FlushError { failed, first } = producer.close().await.unwrap_err();
-    assert!(failed == 1 && first.possibly_written());
+    let FlushError { failed, possibly_written, first } = producer.close().await.unwrap_err();
+    assert!(failed == 1 && possibly_written == 1 && first.possibly_written());
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,4 +276,16 @@ fn a_runtime_that_goes_down_leaves_nobody_waiting() {
     drop(runtime);
     let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(other.block_on(delivery), Err(ProduceError::Abandoned)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_caller_waits_for_nothing_but_the_answer() {
+    let (builder, seen) = start(Box::new(|_| Reaction::Acknowledge)).await;
+    let producer = builder.build();
+    let begun = Instant::now();
+    for _ in 0..20 {
+        producer.send(to_first("x")).await.unwrap().await.unwrap();
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO, "time stands still while anything can be done");
+    assert_eq!(seen.lock().unwrap().len(), 20);
 }

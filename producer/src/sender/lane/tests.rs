@@ -17,7 +17,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut lane = Lane::new(true);
+        let mut lane = Lane::new(Numbering::Idempotent);
         lane.identify(ID);
         Self { lane, now: Instant::now(), settled: Vec::new(), gathered: 0 }
     }
@@ -221,7 +221,7 @@ fn a_refusal_after_a_lost_answer_still_says_that_it_may_be_written() {
 #[test]
 fn without_sequences_nothing_is_repeated_that_may_be_written() {
     let mut bench = Bench::new();
-    bench.lane = Lane::new(false);
+    bench.lane = Lane::new(Numbering::None);
     bench.establish();
     let (first, second) = (bench.send_new(), bench.send_new());
     assert_eq!((first.1, first.2), (-1, -1), "no producer");
@@ -254,4 +254,33 @@ fn sequences_go_on_with_0_behind_the_largest() {
     bench.establish();
     assert_eq!(bench.send_new().2, i32::MAX);
     assert_eq!(bench.lane.next_sequence, 1);
+}
+
+#[test]
+fn the_pause_before_a_repetition_is_over_when_there_is_nothing_to_repeat() {
+    let mut bench = Bench::new();
+    bench.establish();
+    let (order, ..) = bench.send_new();
+    bench.answer(order, not_leader());
+    bench.admit();
+    assert!(!bench.lane.can_send(bench.now));
+    bench
+        .lane
+        .fail_queued(|_| refused(ErrorCode::UnknownTopicOrPartition, Fate::NotWritten), &mut bench.settled);
+    assert!(bench.lane.can_send(bench.now), "nobody would look again when the pause is over");
+}
+
+#[test]
+fn within_a_transaction_a_broken_sequence_fails_and_the_next_one_starts_anew() {
+    let mut bench = Bench::new();
+    bench.lane = Lane::new(Numbering::Transactional);
+    assert!(!bench.lane.wants_identity(), "its transaction says who it is");
+    bench.lane.enter(ID, true);
+    let (first, second) = (bench.send_new(), bench.send_new());
+    assert_eq!((first.2, second.2), (0, 2), "several at once from the start");
+    bench.answer(second.0, Verdict::Broken(ErrorCode::OutOfOrderSequenceNumber));
+    bench.answer(first.0, Verdict::Broken(ErrorCode::InvalidProducerEpoch));
+    assert_eq!(bench.failed(), [(0, false)], "the second came before its turn, and waits");
+    bench.lane.enter(Identity { epoch: 1, ..ID }, false);
+    assert_eq!(bench.lane.next_sequence, 0);
 }
