@@ -6,5 +6,6 @@ pub mod compat;
 pub mod history;
 pub mod port;
 pub mod proof;
+pub mod proxy;
 pub mod simulation;
 mod transactional;

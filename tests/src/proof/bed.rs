@@ -2,7 +2,6 @@
 //! client that hides nothing, what is sent and noted, clients of ours, and what becomes of the notes.
 
 pub(super) mod broker;
-pub(super) mod proxy;
 pub(super) mod tracer;
 
 pub(super) mod consumer_group;

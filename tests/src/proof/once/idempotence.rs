@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::proof::bed::broker::{Setup, pause};
 use crate::proof::bed::load::{Load, Progress, Writer, follow, marks, read_all, write};
-use crate::proof::bed::proxy::{Proxy, Weather};
 use crate::proof::bed::verdict::verdict;
 use crate::proof::{Failure, Options, Proven};
+use crate::proxy::{Proxy, Weather};
 
 const TOPIC: &str = "once";
 const PARTITIONS: u32 = 4;
@@ -33,7 +33,7 @@ pub(in crate::proof) fn run(options: &Options) -> Proven {
     let mut setup = Setup::new(&options.broker, &options.folder, SETTINGS)?;
     let runtime = Runtime::new().context("no runtime")?;
     let mut chance = StdRng::seed_from_u64(seed);
-    let proxy = Proxy::open(&runtime, setup.address(), WEATHER, chance.random())?;
+    let proxy = Proxy::open(runtime.handle(), setup.address(), WEATHER, chance.random())?;
     setup.set(format!("advertised.listeners={}", proxy.address()));
     let mut broker = setup.start()?;
     let load = Load::new(&proxy.address().to_string(), TOPIC, PARTITIONS).impatient();

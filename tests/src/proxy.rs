@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -28,16 +27,16 @@ const PRODUCE: i16 = 0;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::proof) struct Weather {
+pub struct Weather {
     /// One answer in so many is lost.
-    pub(in crate::proof) loses_one_in: u32,
+    pub loses_one_in: u32,
     /// All connections are reset this often.
-    pub(in crate::proof) resets_each: Duration,
+    pub resets_each: Duration,
 }
 
 /// The relay; its end is the end of all connections.
 #[derive(Debug)]
-pub(in crate::proof) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     sky: Arc<Sky>,
     tasks: [JoinHandle<()>; 2],
@@ -57,26 +56,29 @@ struct Sky {
 
 /// What the network did.
 #[derive(Debug, Default)]
-pub(in crate::proof) struct Met {
+pub struct Met {
     /// Answers that were passed on.
-    pub(in crate::proof) passed: AtomicUsize,
+    pub passed: AtomicUsize,
     /// Answers that were lost.
-    pub(in crate::proof) lost: AtomicUsize,
+    pub lost: AtomicUsize,
     /// Those of them that told of a Produce.
-    pub(in crate::proof) lost_of_produce: AtomicUsize,
+    pub lost_of_produce: AtomicUsize,
     /// Connections that were reset.
-    pub(in crate::proof) reset: AtomicUsize,
+    pub reset: AtomicUsize,
 }
 
 impl Proxy {
     /// A relay to a broker that may not be there yet.
-    pub(in crate::proof) fn open(
-        runtime: &Runtime,
-        upstream: SocketAddr,
-        weather: Weather,
-        seed: u64,
-    ) -> Result<Self> {
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    ///
+    /// # Errors
+    /// That no port is free.
+    pub fn open(runtime: &Handle, upstream: SocketAddr, weather: Weather, seed: u64) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         let address = listener.local_addr()?;
         let sky = Arc::new(Sky {
             upstream,
@@ -91,16 +93,17 @@ impl Proxy {
     }
 
     /// Where clients are to connect.
-    pub(in crate::proof) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(in crate::proof) fn met(&self) -> &Met {
+    /// What it did so far.
+    pub fn met(&self) -> &Met {
         &self.sky.met
     }
 
     /// From now on nothing is lost.
-    pub(in crate::proof) fn calm(&self) {
+    pub fn calm(&self) {
         self.sky.is_calm.store(true, Ordering::Relaxed);
     }
 }
