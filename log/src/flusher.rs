@@ -2,8 +2,8 @@
 //!
 //! A log that needs flushing is queued once, however many wait for it; when its turn comes one `fdatasync`
 //! serves everybody who waited by then. Several threads because one `fdatasync` at a time leaves the
-//! device idle. Checkpoints, for which nobody waits, have a queue of their own: when those of a thousand
-//! logs come due together, an append must not wait for them all.
+//! device idle. Checkpoints, for which nobody waits, have a queue of their own and never all the threads: when those of
+//! a thousand logs come due together, or one takes long, an append must not wait for them.
 //!
 //! When nothing is being flushed at all, who asks for a flush is offered to do it itself ([`FlushHere`]): waking a
 //! thread, and being woken by it, costs a third of what the device takes.
@@ -104,13 +104,16 @@ fn time_on(clock: &dyn Clock) -> Duration {
     Duration::from_millis(u64::try_from(clock.steady_ms()).unwrap_or_default())
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Logs for which somebody waits.
     flushes: VecDeque<Arc<dyn Flush>>,
     checkpoints: VecDeque<Arc<dyn Flush>>,
     /// Flushes that were preferred to a checkpoint since the last one.
     preferred: usize,
+    /// Checkpoints that are under way, and how many may be.
+    checkpointing: usize,
+    checkpoints_max: usize,
     /// Flushes that are under way, by whomever.
     flushing: usize,
     timers: BinaryHeap<Timer>,
@@ -121,20 +124,39 @@ struct State {
 const PREFERRED_MAX: usize = 8;
 
 impl State {
+    /// For so many threads.
+    fn of(threads: usize) -> Self {
+        Self {
+            flushes: VecDeque::new(),
+            checkpoints: VecDeque::new(),
+            preferred: 0,
+            checkpointing: 0,
+            checkpoints_max: threads.saturating_sub(1).max(1),
+            flushing: 0,
+            timers: BinaryHeap::new(),
+            stopping: false,
+        }
+    }
+
     /// What to do now: a timer that is due comes first, for it only queues.
     fn next(&mut self, now: Duration) -> Option<Next> {
         if self.timers.peek().is_some_and(|timer| timer.due <= now) {
             let Timer { target, what, .. } = self.timers.pop().expect("it was peeked at");
             return Some(Next::Due(target, what));
         }
-        if (self.preferred < PREFERRED_MAX || self.checkpoints.is_empty())
+        let may_checkpoint = self.checkpointing < self.checkpoints_max && !self.checkpoints.is_empty();
+        if (self.preferred < PREFERRED_MAX || !may_checkpoint)
             && let Some(target) = self.flushes.pop_front()
         {
             self.preferred += 1;
             self.flushing += 1;
             return Some(Next::Flush(target));
         }
+        if !may_checkpoint {
+            return None;
+        }
         self.preferred = 0;
+        self.checkpointing += 1;
         self.checkpoints.pop_front().map(Next::Checkpoint)
     }
 }
@@ -174,7 +196,7 @@ impl Flusher {
     /// If the system has no thread left to give.
     #[must_use]
     pub fn start(threads: usize) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(Pace::Threads { since: Instant::now() }));
+        let shared = Arc::new(Shared::new(Pace::Threads { since: Instant::now() }, threads));
         let run = |index| {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -204,7 +226,7 @@ impl Flusher {
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub fn stepped(clock: Arc<dyn Clock>) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(Pace::Stepped { clock }));
+        let shared = Arc::new(Shared::new(Pace::Stepped { clock }, 1));
         Arc::new(Self { shared, threads: Mutex::default() })
     }
 
@@ -218,11 +240,11 @@ impl Flusher {
     /// Forgets what is queued, as the end of the process does.
     #[cfg(any(test, feature = "sim"))]
     pub fn abandon(&self) {
-        *self.shared.state.lock() = State::default();
+        *self.shared.state.lock() = State::of(1);
     }
 
     fn without_threads(clock: Option<Arc<dyn Clock>>) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(Pace::Inline { clock }));
+        let shared = Arc::new(Shared::new(Pace::Inline { clock }, 1));
         Arc::new(Self { shared, threads: Mutex::default() })
     }
 
@@ -377,9 +399,9 @@ enum Next {
 }
 
 impl Shared {
-    fn new(pace: Pace) -> Self {
+    fn new(pace: Pace, threads: usize) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State::of(threads)),
             changed: Condvar::new(),
             pace,
             counters: Counters::default(),
@@ -398,7 +420,12 @@ impl Shared {
             Next::Flush(target) => {
                 self.flush(target);
             }
-            Next::Checkpoint(target) => target.checkpoint_turn(),
+            Next::Checkpoint(target) => {
+                target.checkpoint_turn();
+                self.state.lock().checkpointing -= 1;
+                // Whoever found that no more were allowed.
+                self.changed.notify_one();
+            }
             Next::Due(target, what) => {
                 if let Some(target) = target.upgrade() {
                     target.on_due(what);
@@ -460,22 +487,40 @@ mod tests {
 
     #[test]
     fn waiters_come_first_and_checkpoints_are_not_forgotten() {
-        let mut state = State::default();
+        let mut state = State::of(1);
         for _ in 0..12 {
             state.flushes.push_back(Arc::new(Nothing));
         }
         for _ in 0..3 {
             state.checkpoints.push_back(Arc::new(Nothing));
         }
-        let order: String = std::iter::from_fn(|| state.next(Duration::ZERO))
-            .map(|next| if matches!(next, Next::Flush(_)) { 'f' } else { 'c' })
-            .collect();
+        let mut next = || {
+            let next = state.next(Duration::ZERO)?;
+            state.checkpointing = 0;
+            Some(if matches!(next, Next::Flush(_)) { 'f' } else { 'c' })
+        };
+        let order: String = std::iter::from_fn(&mut next).collect();
         assert_eq!(order, "ffffffffcffffcc");
     }
 
     #[test]
+    fn checkpoints_leave_a_thread_to_those_who_wait() {
+        let mut state = State::of(3);
+        let target: Arc<dyn Flush> = Arc::new(Nothing);
+        state.checkpoints.extend(std::iter::repeat_n(Arc::clone(&target), 3));
+        for _ in 0..2 {
+            assert!(matches!(state.next(Duration::ZERO), Some(Next::Checkpoint(_))));
+        }
+        assert!(state.next(Duration::ZERO).is_none());
+        state.flushes.push_back(target);
+        assert!(matches!(state.next(Duration::ZERO), Some(Next::Flush(_))));
+        state.checkpointing -= 1;
+        assert!(matches!(state.next(Duration::ZERO), Some(Next::Checkpoint(_))));
+    }
+
+    #[test]
     fn a_timer_is_not_early_and_comes_before_what_is_queued() {
-        let mut state = State::default();
+        let mut state = State::of(1);
         let target: Arc<dyn Flush> = Arc::new(Nothing);
         for (millis, what) in [(7, Due::Checkpoint), (5, Due::Flush)] {
             let due = Duration::from_millis(millis);

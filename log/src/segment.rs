@@ -53,6 +53,9 @@ pub(crate) use walk::{HeaderWalk, WalkError};
 use watched::Watched;
 pub(crate) use window::Source;
 
+/// What is written out at a time: a sync that somebody waits for comes between two pieces.
+const WRITE_OUT_BYTES: u64 = 64 << 10;
+
 /// No segment is larger: positions are 31 bits in the index.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
@@ -138,6 +141,8 @@ pub(crate) struct Segment {
     appended_ms: AtomicI64,
     /// Set aside behind its end.
     room: Room,
+    /// The device has what lies below, or was told to write it.
+    written_out: AtomicU64,
 }
 
 impl Based for Segment {
@@ -161,6 +166,7 @@ impl Segment {
             dir: Arc::clone(dir),
             file: Mutex::default(),
             room: Room::default(),
+            written_out: AtomicU64::new(0),
             extent: AtomicU64::new(0),
             recent: OnceLock::new(),
             index,
@@ -367,9 +373,25 @@ impl Segment {
         }
     }
 
+    /// Has the device write the batches a little at a time, so that a `sync` finds little to do. An error is one of it.
+    pub(crate) fn write_out(&self) -> io::Result<()> {
+        let file = self.file()?;
+        let mut at = self.written_out.load(Relaxed);
+        while at < self.extent().bytes {
+            let end = self.extent().bytes.min(at + WRITE_OUT_BYTES);
+            file.write_out(at..end)?;
+            at = end;
+            self.written_out.fetch_max(at, Relaxed);
+        }
+        Ok(())
+    }
+
     /// Makes the batches durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file()?.sync_data()
+        let bytes = self.extent().bytes;
+        self.file()?.sync_data()?;
+        self.written_out.fetch_max(bytes, Relaxed);
+        Ok(())
     }
 
     /// Cuts the file and makes the cut durable. What is known of the segment is wrong from here on.

@@ -149,6 +149,31 @@ impl DiskFile for RealFile {
         self.file.sync_data()
     }
 
+    fn write_out(&self, range: Range<u64>) -> io::Result<()> {
+        let offset = |at: u64| i64::try_from(at).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        let (start, bytes) = (offset(range.start)?, offset(range.end.saturating_sub(range.start))?);
+        // No bytes mean up to the end of the file.
+        if bytes == 0 {
+            return Ok(());
+        }
+        let steps = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        #[expect(unsafe_code, reason = "no library wraps this call")]
+        // SAFETY: it takes numbers only, and the descriptor is open for as long as `self` is borrowed.
+        let outcome = unsafe { libc::sync_file_range(self.file.as_raw_fd(), start, bytes, steps) };
+        if outcome == 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            // There are file systems without it; then `sync_data` has it all to do.
+            error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE)) => {
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
     fn start_writing(&self, end: u64) {
         // This advice begins with writing out, and then drops whole pages. In fewer bytes than a page has there is none,
         // unless they reach the end of the file: its last page counts as whole.
@@ -285,6 +310,15 @@ mod tests {
         file.write_at(&mut [IoSlice::new(b"c"), IoSlice::new(b"")], 2).unwrap();
         let mut read = [0; 4];
         assert_eq!((file.read_at(&mut read, 0).unwrap(), &read[..3]), (3, &b"abc"[..]));
+    }
+
+    #[test]
+    fn any_range_can_be_written_out() {
+        let (_dir, file) = file_of(&[7; 10_000]);
+        for range in [0..10_000, 4095..4097, 9_000..1 << 20, 5..5] {
+            file.write_out(range).unwrap();
+        }
+        assert!(file.write_out(0..u64::MAX).is_err());
     }
 
     #[test]

@@ -89,8 +89,15 @@ impl Log {
     fn trim_expired(&self, retention: &Retention, now_ms: i64) -> Result<Trimmed, RetentionError> {
         let nothing = |log_start| Trimmed { segments: 0, bytes: 0, log_start };
         // Most often nothing is due, and then nobody who flushes has to be waited for.
-        if self.expired(retention, now_ms) == 0 {
+        let due = self.expired(retention, now_ms);
+        if due == 0 {
             return Ok(nothing(self.offsets().log_start));
+        }
+        // What has to be durable before anything goes becomes so while others flush.
+        let first = self.segments.all().get(due).map(|first| first.base());
+        let is_saved = first.is_none_or(|first| self.durability.lock().is_saved_to(first));
+        if !is_saved {
+            self.checkpoint()?;
         }
         let exclusive = self.exclusive();
         if self.tail.is_closed() {

@@ -20,7 +20,7 @@ use crate::segment::{AbortedIndex, FileKind, FileName, LeftOut, Placed, Segment,
 use crate::segment_list::Based;
 
 /// What is written at a time, and how often the pace and whoever watches are asked.
-const PIECE_BYTES: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+const PIECE_BYTES: usize = if cfg!(test) { 1 << 10 } else { 128 << 10 };
 
 /// What was let in under a larger limit must still be read.
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
@@ -494,18 +494,17 @@ impl Output {
 
     fn finish(mut self) -> Result<Option<Cleaned>, Stop> {
         self.write()?;
-        if self.file.is_none() {
-            return Ok(None);
-        }
+        let Some(file) = &self.file else { return Ok(None) };
+        file.sync_data()?;
         self.index.seal();
         let Self { base, bytes, crc, index, aborted, .. } = self;
         Ok(Some(Cleaned { base, bytes, crc: crc.finish(), index, aborted }))
     }
 }
 
-/// Writes a piece of a new segment, and syncs it: one large sync at the end would keep the device, for as long as it
-/// takes to write it all, from those who wait for an acknowledgement.
+/// Writes a piece of a new segment, to the device: one large sync at the end would keep it, for as long as it takes to
+/// write it all, from those who wait for an acknowledgement.
 fn append(file: &dyn DiskFile, piece: &[u8], position: u64) -> io::Result<()> {
     file.write_at(&mut [IoSlice::new(piece)], position)?;
-    file.sync_data()
+    file.write_out(position..position + piece.len() as u64)
 }
