@@ -1,5 +1,8 @@
 //! Settings of a consumer, and what it reads.
 
+mod subscribing;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_client::{Client, ClientError, Missing, OffsetAt};
@@ -7,6 +10,7 @@ use millstream_protocol::KStr;
 
 use crate::consumer::Consumer;
 use crate::error::ConsumeError;
+use crate::group::GroupSettings;
 
 /// Where to start reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,9 @@ pub enum StartAt {
     /// At the first record whose timestamp is this or later, in milliseconds since 1970; at the end if there
     /// is none.
     Timestamp(i64),
+    /// At what the group has committed; where it has committed nothing, as
+    /// [`start_at`](ConsumerBuilder::start_at) says.
+    Committed,
 }
 
 /// Where to stop.
@@ -88,11 +95,54 @@ pub(crate) struct FetchSettings {
     pub(crate) max_wait: Duration,
     pub(crate) min_bytes: i32,
     pub(crate) max_bytes: i32,
+    pub(crate) max_buffered_bytes: usize,
     pub(crate) max_partition_bytes: i32,
     pub(crate) max_decompressed_bytes: usize,
-    pub(crate) max_poll_records: usize,
+    pub(crate) max_batch_records: usize,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) isolation: Isolation,
+    /// The group whose committed offsets are read.
+    pub(crate) group: Option<KStr>,
+    /// Where to start where it has committed nothing.
+    pub(crate) uncommitted: Option<StartAt>,
+}
+
+/// What a group is asked for, as it was said.
+#[derive(Debug, Clone)]
+enum Subscribed {
+    Names(BTreeSet<KStr>),
+    Pattern(String),
+}
+
+/// Has a client build consumers of groups: `client.consumer("group")`.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use millstream_client::Client;
+/// use millstream_consumer::{ConsumerExt, StartAt};
+///
+/// let client = Client::builder("127.0.0.1:9092").connect().await?;
+/// let consumer = client.consumer("billing").subscribe(["orders"]).start_at(StartAt::Beginning);
+/// let mut consumer = consumer.build().await?;
+/// while let Some(record) = consumer.recv().await? {
+///     println!("{}-{} @{}: {:?}", record.topic, record.partition, record.offset, record.value);
+///     consumer.commit(&record).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub trait ConsumerExt {
+    /// Starts with the name of a group: its members share the partitions of what they
+    /// [`subscribe`](ConsumerBuilder::subscribe) to, and commit how far they are.
+    ///
+    /// For a consumer without a group there is [`Consumer::builder`].
+    fn consumer(&self, group: impl Into<KStr>) -> ConsumerBuilder;
+}
+
+impl ConsumerExt for Client {
+    fn consumer(&self, group: impl Into<KStr>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone()).group(group.into())
+    }
 }
 
 /// Builds a [`Consumer`].
@@ -101,6 +151,8 @@ pub(crate) struct FetchSettings {
 pub struct ConsumerBuilder {
     client: Client,
     assignments: Vec<Assignment>,
+    subscribed: Option<Subscribed>,
+    group: GroupSettings,
     stop: StopAt,
     settings: FetchSettings,
 }
@@ -110,18 +162,29 @@ impl ConsumerBuilder {
         Self {
             client,
             assignments: Vec::new(),
+            subscribed: None,
+            group: GroupSettings::new(KStr::default()),
             stop: StopAt::Never,
             settings: FetchSettings {
                 max_wait: Duration::from_millis(500),
                 min_bytes: 1,
                 max_bytes: 16 * 1024 * 1024,
+                max_buffered_bytes: 64 * 1024 * 1024,
                 max_partition_bytes: 4 * 1024 * 1024,
                 max_decompressed_bytes: 128 * 1024 * 1024,
-                max_poll_records: 1000,
+                max_batch_records: 1000,
                 out_of_range: OutOfRange::Fail,
                 isolation: Isolation::ReadUncommitted,
+                group: None,
+                uncommitted: None,
             },
         }
+    }
+
+    fn group(mut self, group: KStr) -> Self {
+        self.group.group = group.clone();
+        self.settings.group = Some(group);
+        self
     }
 
     /// Reads one partition.
@@ -161,6 +224,15 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Most bytes, as they come from the brokers, that wait to be handed out or are being fetched, of all brokers
+    /// together. Another fetch is sent only once there is room for its whole answer
+    /// ([`max_bytes`](Self::max_bytes)), so a slow program reads slowly instead of filling the memory. What the
+    /// program was handed, and what one batch unpacks to, is not counted. Default: 64 MiB.
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_buffered_bytes = bytes.max(1);
+        self
+    }
+
     /// Most bytes of one partition in an answer. Default: 4 MiB.
     pub fn max_partition_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_partition_bytes = i32::try_from(bytes).unwrap_or(i32::MAX).max(1);
@@ -173,10 +245,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many records [`poll`](Consumer::poll) gathers before it returns, if so many are at hand.
+    /// How many records [`recv_batch`](Consumer::recv_batch) gathers before it returns, if so many are at hand.
     /// Default: 1000.
-    pub fn max_poll_records(mut self, records: usize) -> Self {
-        self.settings.max_poll_records = records.max(1);
+    pub fn max_batch_records(mut self, records: usize) -> Self {
+        self.settings.max_batch_records = records.max(1);
         self
     }
 
@@ -193,11 +265,18 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Looks up where to start.
+    /// Looks up where to start; with [`subscribe`](Self::subscribe) it joins the group in the background, and does not wait
+    /// for that.
     ///
     /// # Errors
-    /// That a topic or partition does not exist, or that nobody can be asked.
+    /// That settings do not go together, that a topic or partition does not exist, or that nobody can be asked.
     pub async fn build(self) -> Result<Consumer, ConsumeError> {
+        if let Some(subscription) = self.subscription()? {
+            let following = self.group.join(&self.client, subscription);
+            let mut consumer = Consumer::new(self.client, self.settings);
+            consumer.following = Some(following);
+            return Ok(consumer);
+        }
         let mut partitions = Vec::new();
         for Assignment { topic, partition, start } in self.assignments {
             let metadata = self.client.topic(&topic, Missing::Fail).await?;

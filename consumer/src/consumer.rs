@@ -1,27 +1,36 @@
 //! The handle: records in order, one at a time or many, and where one stands.
 
+mod assigning;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
+use futures_util::stream::{self, Stream};
 use millstream_client::{BrokerId, Client, OffsetAt};
 use millstream_protocol::KStr;
 use tokio::time::Instant;
 
-use crate::builder::{ConsumerBuilder, FetchSettings, OutOfRange, StartAt, StopAt};
+use crate::builder::{ConsumerBuilder, FetchSettings, OutOfRange, StopAt};
 use crate::decode::Decoded;
-use crate::error::{ConsumeError, NotAssigned};
+use crate::error::ConsumeError;
 use crate::fetching::{Events, Fetched, Fetcher};
-use crate::partition::{Cursor, Partition};
+use crate::group::{Committer, Following};
+use crate::partition::{Cursor, Partition, Sought};
 use crate::record::ConsumerRecord;
 use crate::session::Place;
+use crate::source::Open;
 
-/// Reads the partitions that are assigned to it.
+/// Reads the partitions that are assigned to it, by the program or by its group.
 ///
-/// Nothing runs in the background but the connections: the next fetch is on its way while the records of the
-/// last one are handed out, and goes on only when more are asked for. So a slow program reads slowly and
-/// holds no more than two answers of each broker in memory. Dropping it never blocks.
+/// Nothing runs in the background but the connections, and the heartbeats of a member of a group: the next fetch is on its
+/// way while the records of the last one are handed out, and goes on only when more are asked for. So a slow program reads
+/// slowly and holds no more than two answers of each broker in memory, and no more than
+/// [`max_buffered_bytes`](ConsumerBuilder::max_buffered_bytes) in all; and it stays in its group, whatever it takes. Dropping
+/// it never blocks; a member leaves its group then, in the background.
 ///
 /// All methods that wait are cancel safe: what is dropped half-way has handed out nothing and lost nothing.
+///
+/// [`ConsumerExt`](crate::ConsumerExt) has an example of a group. Without one:
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,7 +39,7 @@ use crate::session::Place;
 ///
 /// let client = Client::builder("127.0.0.1:9092").connect().await?;
 /// let mut consumer = Consumer::builder(client).assign_topic("orders", StartAt::Beginning).build().await?;
-/// while let Some(record) = consumer.next().await? {
+/// while let Some(record) = consumer.recv().await? {
 ///     println!("{}-{} @{}: {:?}", record.topic, record.partition, record.offset, record.value);
 /// }
 /// # Ok(())
@@ -42,17 +51,23 @@ pub struct Consumer {
     pub(crate) wire: Client,
     pub(crate) settings: FetchSettings,
     pub(crate) partitions: Vec<Partition>,
-    places: HashMap<(KStr, i32), Place>,
+    pub(crate) places: HashMap<(KStr, i32), Place>,
     pub(crate) fetchers: HashMap<BrokerId, Fetcher>,
     pub(crate) events: Events,
     pub(crate) is_looking_up: bool,
     /// Batches that were fetched and not decoded.
     pub(crate) fetched: VecDeque<Fetched>,
-    /// Their size: nothing more is fetched while it is at `max_bytes`.
+    /// Their size: nothing more is fetched while it is at `max_bytes`, or near `max_buffered_bytes`.
     pub(crate) fetched_bytes: usize,
-    /// The rest of a batch from which `next` has begun to hand out.
-    current: Option<Decoded>,
+    /// The rest of a batch from which `recv` has begun to hand out.
+    pub(crate) current: Option<Decoded>,
     pub(crate) errors: VecDeque<ConsumeError>,
+    /// What is known of the group that it subscribes with.
+    pub(crate) following: Option<Following>,
+    /// For a group that it does not subscribe with, or for none.
+    pub(crate) committer: Committer,
+    /// What a producer is to commit.
+    pub(crate) open: Open,
 }
 
 /// An offset of a partition.
@@ -77,6 +92,9 @@ impl Consumer {
 
     pub(crate) fn new(client: Client, settings: FetchSettings) -> Self {
         Self {
+            committer: Committer::new(&client, (settings.group.clone(), None), None),
+            following: None,
+            open: Open::default(),
             wire: client.isolated(),
             client,
             settings,
@@ -92,24 +110,16 @@ impl Consumer {
         }
     }
 
-    pub(crate) fn add(&mut self, topic: KStr, partition: i32, start: StartAt) {
-        match self.places.get(&(topic.clone(), partition)) {
-            Some(place) => self.partitions[*place].jump(start.into()),
-            None => {
-                self.places.insert((topic.clone(), partition), self.partitions.len());
-                self.partitions.push(Partition::new(topic, partition, start));
-            }
-        }
-    }
-
-    /// The next record. `None` once everything up to the stop has been handed out, or if nothing is assigned;
-    /// without a stop it waits for more.
+    /// The next record; waits for one. `None` only with a [stop](ConsumerBuilder::stop), once everything up to it has
+    /// been handed out.
     ///
-    /// Cancel safe.
+    /// Cancel safe: a call that is dropped has handed out nothing, and the next one gives what it would have given.
     ///
     /// # Errors
     /// [`ConsumeError`]; the next call goes on.
-    pub async fn next(&mut self) -> Result<Option<ConsumerRecord>, ConsumeError> {
+    pub async fn recv(&mut self) -> Result<Option<ConsumerRecord>, ConsumeError> {
+        let _turn = self.turn();
+        self.follow_group();
         loop {
             if let Some(record) = self.pop_current() {
                 return Ok(Some(record));
@@ -121,27 +131,39 @@ impl Consumer {
         }
     }
 
-    /// The next records: at least one, and as many as are at hand up to `max_poll_records`. None once
-    /// everything up to the stop has been handed out, or if nothing is assigned.
+    /// The next records: at least one, and as many as are at hand up to
+    /// [`max_batch_records`](ConsumerBuilder::max_batch_records); whole batches of the log, so it may be a few more.
+    /// Empty only with a [stop](ConsumerBuilder::stop), once everything up to it has been handed out.
     ///
-    /// Cancel safe.
+    /// Cancel safe: a call that is dropped has handed out nothing, and the next one gives what it would have given.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: millstream_consumer::Consumer) -> Result<(), millstream_consumer::ConsumeError> {
+    /// loop {
+    ///     let records = consumer.recv_batch().await?;
+    ///     println!("{} records", records.len());
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ConsumeError`]; the next call goes on.
-    pub async fn poll(&mut self) -> Result<Vec<ConsumerRecord>, ConsumeError> {
-        let mut polled = Vec::new();
+    pub async fn recv_batch(&mut self) -> Result<Vec<ConsumerRecord>, ConsumeError> {
+        let _turn = self.turn();
+        self.follow_group();
+        let mut records = Vec::new();
         while let Some(record) = self.pop_current() {
-            polled.push(record);
+            records.push(record);
         }
-        while polled.is_empty() {
+        while records.is_empty() {
             match self.next_batch().await? {
-                Some(batch) => self.hand_out(batch, &mut polled),
-                None => return Ok(polled),
+                Some(batch) => self.hand_out(batch, &mut records),
+                None => return Ok(records),
             }
         }
-        while polled.len() < self.settings.max_poll_records {
+        while records.len() < self.settings.max_batch_records {
             match self.decode_next() {
-                Some(Ok(batch)) => self.hand_out(batch, &mut polled),
+                Some(Ok(batch)) => self.hand_out(batch, &mut records),
                 // These records come first; the error is next.
                 Some(Err(error)) => {
                     self.errors.push_front(error);
@@ -150,37 +172,31 @@ impl Consumer {
                 None => break,
             }
         }
-        Ok(polled)
+        Ok(records)
     }
 
-    /// The offset of the next record that will be handed out; none if the partition is not assigned, or
-    /// while it is being looked up.
-    #[must_use]
-    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.partition(topic, partition)?.position()
-    }
-
-    /// The end of a partition as of the last answer that mentioned it.
-    #[must_use]
-    pub fn high_watermark(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.partition(topic, partition)?.high_watermark
-    }
-
-    /// The partitions that are assigned, in the order in which they were.
-    pub fn assignment(&self) -> impl Iterator<Item = (&KStr, i32)> {
-        self.partitions.iter().map(|partition| (&partition.topic, partition.index))
-    }
-
-    /// Goes on reading a partition from somewhere else. What was fetched of it is dropped; a stop stays.
+    /// What [`recv`](Self::recv) gives, as a stream. It ends where `recv` gives `None`; after an error it goes on.
     ///
-    /// # Errors
-    /// [`NotAssigned`].
-    pub fn seek(&mut self, topic: &str, partition: i32, to: StartAt) -> Result<(), NotAssigned> {
-        let place = self.place(topic, partition);
-        let place = place.ok_or_else(|| NotAssigned { topic: topic.to_owned(), partition })?;
-        self.current.take_if(|current| current.place == place);
-        self.partitions[place].jump(to.into());
-        Ok(())
+    /// Cancel safe: whatever waits for the next item may be dropped, and so may the stream.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: millstream_consumer::Consumer) -> Result<(), millstream_consumer::ConsumeError> {
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let mut records = consumer.stream();
+    /// while let Some(record) = records.try_next().await? {
+    ///     println!("{}", record.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stream(
+        &mut self,
+    ) -> impl Stream<Item = Result<ConsumerRecord, ConsumeError>> + Send + Unpin + use<'_> {
+        Box::pin(stream::unfold(self, |consumer| async move {
+            let next = consumer.recv().await.transpose()?;
+            Some((next, consumer))
+        }))
     }
 
     /// Where each assigned partition ends now.
@@ -206,7 +222,7 @@ impl Consumer {
         let at = self.settings.isolation.bound(at);
         let of = |place: &Place| (*place, self.partitions[*place].index);
         let topics: Vec<(KStr, Vec<(Place, i32)>)> = self
-            .by_topic(|_| true)
+            .by_topic(|partition| partition.is_assigned)
             .into_iter()
             .map(|(topic, places)| (topic, places.iter().map(of).collect()))
             .collect();
@@ -228,6 +244,7 @@ impl Consumer {
     pub(crate) async fn settle_starts(&mut self, stop: StopAt) -> Result<(), ConsumeError> {
         if stop == StopAt::CurrentEnd {
             let ends = self.end_offsets().await?;
+            // Nothing has been taken away yet, so these are all.
             for (partition, end) in self.partitions.iter_mut().zip(ends) {
                 partition.stop_at = Some(end.offset);
             }
@@ -264,16 +281,28 @@ impl Consumer {
                 }
                 Some(Ok(batch)) => self.finish(&batch),
                 Some(Err(error)) => return Err(error),
-                None if self.partitions.iter().all(Partition::is_finished) => return Ok(None),
-                None => self.step().await,
+                None => match self.is_out() {
+                    Some(error) => return Err(error),
+                    None if self.is_at_end() => return Ok(None),
+                    None => self.step().await,
+                },
             }
         }
+    }
+
+    /// Everything that is wanted has been handed out.
+    fn is_at_end(&self) -> bool {
+        let mut assigned = self.partitions.iter().filter(|partition| partition.is_assigned);
+        self.following.is_none() && assigned.all(Partition::is_finished)
     }
 
     fn pop_current(&mut self) -> Option<ConsumerRecord> {
         let current = self.current.as_mut()?;
         let record = current.records.next();
         let (place, end) = (current.place, current.end);
+        if record.is_some() {
+            self.partitions[place].consumed = Some(current.leader_epoch);
+        }
         match &record {
             Some(record) if current.records.len() > 0 => {
                 self.partitions[place].advance(record.offset.saturating_add(1));
@@ -286,12 +315,15 @@ impl Consumer {
         record
     }
 
-    fn hand_out(&mut self, batch: Decoded, polled: &mut Vec<ConsumerRecord>) {
+    fn hand_out(&mut self, batch: Decoded, records: &mut Vec<ConsumerRecord>) {
         self.finish(&batch);
-        if polled.is_empty() {
-            *polled = batch.records.collect();
+        if !batch.is_empty() {
+            self.partitions[batch.place].consumed = Some(batch.leader_epoch);
+        }
+        if records.is_empty() {
+            *records = batch.records.collect();
         } else {
-            polled.extend(batch.records);
+            records.extend(batch.records);
         }
     }
 
@@ -314,15 +346,7 @@ impl Consumer {
         };
         let Partition { topic, index, .. } = partition;
         tracing::warn!(%topic, partition = index, offset, to = ?at, "the offset is out of range: jumping");
-        partition.jump(Cursor::Unknown(at));
-    }
-
-    fn place(&self, topic: &str, partition: i32) -> Option<Place> {
-        self.places.get(&(KStr::from(topic), partition)).copied()
-    }
-
-    fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
-        self.place(topic, partition).map(|place| &self.partitions[place])
+        partition.jump(Cursor::Unknown(Sought::At(at)));
     }
 }
 

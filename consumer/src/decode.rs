@@ -13,6 +13,7 @@ pub(crate) struct Decoded {
     pub(crate) place: Place,
     /// The offset behind the batch. Its last records may be missing: compaction leaves holes.
     pub(crate) end: i64,
+    pub(crate) leader_epoch: i32,
     pub(crate) records: std::vec::IntoIter<ConsumerRecord>,
 }
 
@@ -37,7 +38,7 @@ impl Consumer {
             }
             let decoded = self.decode(&fetched);
             if decoded.is_err() {
-                self.pause(fetched.place);
+                self.back_off(fetched.place);
                 self.partitions[fetched.place].rewind();
             }
             return Some(decoded);
@@ -58,6 +59,7 @@ impl Consumer {
         let view = BatchView::parse(batch).map_err(malformed)?;
         let header = view.header();
         let end = header.last_offset().saturating_add(1);
+        let leader_epoch = header.partition_leader_epoch;
         if !view.crc_is_valid() {
             return Err(ConsumeError::Checksum {
                 topic: partition.topic.to_string(),
@@ -67,7 +69,7 @@ impl Consumer {
             });
         }
         if header.is_control() || *is_aborted {
-            return Ok(Decoded { place, end, records: Vec::new().into_iter() });
+            return Ok(Decoded { place, end, leader_epoch, records: Vec::new().into_iter() });
         }
         let mut decoded = Vec::with_capacity(capacity(&header, position));
         for record in records::records(batch, self.settings.max_decompressed_bytes).map_err(malformed)? {
@@ -84,11 +86,11 @@ impl Consumer {
                     key: record.key,
                     value: record.value,
                     headers: record.headers,
-                    leader_epoch: header.partition_leader_epoch,
+                    leader_epoch,
                 });
             }
         }
-        Ok(Decoded { place, end, records: decoded.into_iter() })
+        Ok(Decoded { place, end, leader_epoch, records: decoded.into_iter() })
     }
 }
 

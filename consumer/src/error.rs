@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use millstream_client::{ClientError, ListOffsetsError};
+use millstream_client::{ClientError, CommittedOffsetsError, ListOffsetsError};
 use millstream_protocol::ErrorCode;
 use millstream_protocol::records::BatchError;
+
+use crate::group::{CommitError, GroupError, LossReason, TopicPartition};
 
 /// Why no record could be handed out.
 ///
@@ -13,6 +15,47 @@ use millstream_protocol::records::BatchError;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumeError {
+    /// Nothing is assigned, so nothing would ever come.
+    #[error("no partition is assigned to this consumer: assign one, or subscribe to a topic")]
+    NothingAssigned,
+    /// Something was asked for that only a group has.
+    #[error("this consumer has no group: give it one with client.consumer(group)")]
+    NoGroup,
+    /// What the builder was told does not go together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The group has committed nothing for the partition, and nobody said where to start then.
+    #[error(
+        "the group has committed nothing for partition {partition} of topic {topic:?}: say where to start with \
+         start_at(), or seek"
+    )]
+    NoCommittedOffset {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// Something is wrong between the consumer and its group. Unless it is retriable, the consumer is out of it for good,
+    /// and every call says so.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// Partitions were taken away without asking. Others may read them already: what was handed out of them and not
+    /// committed will be seen again, and commits for them fail. Goes on with the others, and joins again if need be.
+    #[error("partitions {} were taken from this member of group {group:?}: {reason}", shown(partitions))]
+    PartitionsLost {
+        /// The group.
+        group: String,
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// Why.
+        reason: LossReason,
+    },
+    /// What was to be committed from time to time was not. It is tried again.
+    #[error("auto_commit: {0}")]
+    AutoCommit(CommitError),
+    /// What the group has committed could not be read.
+    #[error(transparent)]
+    Committed(CommittedOffsetsError),
     /// The partition does not hold the offset: it was deleted, or is not written yet.
     #[error(
         "partition {partition} of topic {topic:?} does not hold offset {offset}: seek to one that it does, \
@@ -90,7 +133,16 @@ impl ConsumeError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::OutOfRange { .. } | Self::Malformed { .. } => false,
+            Self::NothingAssigned
+            | Self::NoGroup
+            | Self::Settings(_)
+            | Self::NoCommittedOffset { .. }
+            | Self::OutOfRange { .. }
+            | Self::Malformed { .. } => false,
+            Self::Group(error) => error.is_retriable(),
+            Self::PartitionsLost { reason, .. } => *reason != LossReason::Failed,
+            Self::AutoCommit(error) => error.is_retriable(),
+            Self::Committed(error) => error.is_retriable(),
             // The bytes may have been damaged on the way.
             Self::Checksum { .. } | Self::Unavailable { .. } => true,
             Self::Refused { code, .. } => code.is_retriable(),
@@ -108,4 +160,44 @@ pub struct NotAssigned {
     pub topic: String,
     /// The partition.
     pub partition: i32,
+}
+
+/// What a builder was told does not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// Only members of a group share topics.
+    #[error("subscribe() needs a group: start with client.consumer(group)")]
+    SubscribesWithoutGroup,
+    /// A group decides what a member reads, or the program does.
+    #[error("assign() and subscribe() exclude each other: build two consumers")]
+    AssignsAndSubscribes,
+    /// What a group gives and takes has no end.
+    #[error("stop() goes with assign(), not with subscribe()")]
+    StopsAndSubscribes,
+    /// The pattern is no regular expression.
+    #[error("{pattern:?} is no regular expression: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no way left to share out partitions.
+    #[error("assignors() needs one at least")]
+    NoAssignor,
+    /// Nobody would hear of the member in time.
+    #[error(
+        "the heartbeat interval ({heartbeat:?}) has to be shorter than the session timeout ({session:?})"
+    )]
+    HeartbeatTooSlow {
+        /// The interval.
+        heartbeat: Duration,
+        /// The timeout.
+        session: Duration,
+    },
+}
+
+fn shown(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(TopicPartition::to_string).collect::<Vec<_>>().join(", ")
 }

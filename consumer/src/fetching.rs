@@ -10,7 +10,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use millstream_client::{BrokerId, CallOptions, Client, ClientError, Missing, OffsetAt, To};
+use millstream_client::{BrokerId, CallOptions, ClientError, To};
 use millstream_protocol::messages::fetch_response::{
     AbortedTransaction, FetchableTopicResponse, PartitionData,
 };
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 use crate::consumer::Consumer;
 use crate::error::ConsumeError;
+use crate::group::{Call, CommitError};
+use crate::lookup::{Found, LookedUp, Lookup, Question};
 use crate::partition::{Cursor, Partition};
 use crate::session::{Place, Session, Wanted};
 
@@ -29,8 +31,16 @@ const BY_NAME_UP_TO: i16 = 12;
 
 /// Something that was waited for.
 pub(crate) enum Event {
-    Fetched { broker: BrokerId, asked: Vec<Asked>, result: Result<FetchResponse, ClientError> },
-    LookedUp(Vec<(Place, u64, Result<Found, ConsumeError>)>),
+    Fetched {
+        broker: BrokerId,
+        asked: Vec<Asked>,
+        result: Result<FetchResponse, ClientError>,
+    },
+    LookedUp(Vec<LookedUp>),
+    /// The hook was called, and what had to be committed with it was or was not.
+    Called(Call, Result<(), CommitError>),
+    /// What is committed from time to time was or was not.
+    Committed(Result<(), CommitError>),
 }
 
 pub(crate) type Events = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send>>>;
@@ -50,14 +60,6 @@ pub(crate) struct Asked {
     place: Place,
     generation: u64,
     offset: i64,
-}
-
-/// Whom to ask for a partition, and where it is to be read if that had to be looked up.
-pub(crate) struct Found {
-    topic_id: Uuid,
-    leader: Option<BrokerId>,
-    leader_epoch: i32,
-    offset: Option<i64>,
 }
 
 /// Whose batches do not count, batch by batch through one answer.
@@ -93,6 +95,8 @@ impl Skipped {
 pub(crate) struct Fetcher {
     session: Session,
     is_busy: bool,
+    /// Room that is kept for the answer under way.
+    reserved: usize,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -109,9 +113,26 @@ impl Consumer {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            Some(event) = self.events.next(), if !self.events.is_empty() => self.on_event(event),
-            () = alarm => {}
+        let changes = self.following.as_mut().map(|following| &mut following.changes);
+        let changed = async {
+            match changes {
+                Some(changes) => drop(changes.changed().await),
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            Some(event) = self.events.next(), if !self.events.is_empty() => Some(event),
+            () = changed => None,
+            () = alarm => None,
+        };
+        match event {
+            Some(event) => self.on_event(event),
+            None => {
+                if let Some(following) = &mut self.following {
+                    following.must_look = true;
+                }
+                self.follow_group();
+            }
         }
     }
 
@@ -144,8 +165,11 @@ impl Consumer {
         }
         for (leader, places) in leaders {
             let fetcher = self.fetchers.entry(leader).or_default();
-            if !fetcher.is_busy && fetcher.retry_at.is_none_or(|at| at <= now) {
-                self.start_fetch(leader, &places);
+            if !fetcher.is_busy
+                && fetcher.retry_at.is_none_or(|at| at <= now)
+                && let Some(room) = self.room()
+            {
+                self.start_fetch((leader, room), &places);
             }
         }
         let partitions = self.partitions.iter().filter_map(|partition| partition.retry_at);
@@ -153,7 +177,18 @@ impl Consumer {
         partitions.chain(brokers).filter(|at| *at > now).min()
     }
 
-    fn start_fetch(&mut self, leader: BrokerId, places: &[Place]) {
+    /// How large an answer may be now; none while what is there and under way leaves no room for a whole one.
+    fn room(&self) -> Option<i32> {
+        let most = self.settings.max_buffered_bytes;
+        let wanted = (self.settings.max_bytes as usize).min(most);
+        let reserved: usize = self.fetchers.values().map(|fetcher| fetcher.reserved).sum();
+        let left = most.saturating_sub(self.fetched_bytes + reserved);
+        // What is larger than the limit by itself comes alone.
+        let is_room = left >= wanted || self.fetched_bytes + reserved == 0;
+        is_room.then(|| i32::try_from(wanted).unwrap_or(i32::MAX))
+    }
+
+    fn start_fetch(&mut self, (leader, room): (BrokerId, i32), places: &[Place]) {
         let settings = &self.settings;
         let mut wanted = BTreeMap::new();
         let mut asked = Vec::with_capacity(places.len());
@@ -168,7 +203,7 @@ impl Consumer {
         let mut request = FetchRequest {
             max_wait_ms: i32::try_from(settings.max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: settings.min_bytes,
-            max_bytes: settings.max_bytes,
+            max_bytes: room,
             isolation_level: settings.isolation.level(),
             ..Default::default()
         };
@@ -179,6 +214,7 @@ impl Consumer {
         let fetcher = self.fetchers.entry(leader).or_default();
         fetcher.session.ask(wanted, &mut request);
         fetcher.is_busy = true;
+        fetcher.reserved = usize::try_from(room).unwrap_or_default();
         let wire = self.wire.clone();
         self.events.push(Box::pin(async move {
             let fetched = async {
@@ -201,39 +237,41 @@ impl Consumer {
         self.is_looking_up = true;
         let ask = |place: Place| {
             let partition = &self.partitions[place];
-            let at = match partition.cursor {
-                Cursor::Unknown(at) => Some(self.settings.isolation.bound(at)),
+            let sought = match partition.cursor {
+                Cursor::Unknown(sought) => Some(sought),
                 Cursor::At { .. } => None,
             };
-            (place, partition.generation, partition.index, at)
+            Question { place, generation: partition.generation, partition: partition.index, sought }
         };
         let topics: Vec<(KStr, Vec<Question>)> = topics
             .into_iter()
             .map(|(topic, places)| (topic, places.into_iter().map(ask).collect()))
             .collect();
-        let client = self.client.clone();
-        let end = self.settings.isolation.bound(OffsetAt::Latest);
-        self.events.push(Box::pin(async move {
-            let mut found = Vec::new();
-            for (topic, questions) in topics {
-                found.extend(look_up(&client, &topic, (questions, end)).await);
-            }
-            Event::LookedUp(found)
-        }));
+        let lookup = Lookup {
+            client: self.client.clone(),
+            isolation: self.settings.isolation,
+            group: self.settings.group.clone(),
+            uncommitted: self.settings.uncommitted,
+        };
+        self.events.push(Box::pin(async move { Event::LookedUp(lookup.run(topics).await) }));
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
             Event::LookedUp(found) => {
                 self.is_looking_up = false;
-                for (place, generation, found) in found {
+                for LookedUp { place, generation, found } in found {
                     if self.partitions[place].generation == generation {
                         self.on_found(place, found);
                     }
                 }
             }
+            Event::Called(call, committed) => self.on_event_called(call, committed),
+            Event::Committed(committed) => self.on_event_committed(committed),
             Event::Fetched { broker, asked, result } => {
-                self.fetchers.entry(broker).or_default().is_busy = false;
+                let fetcher = self.fetchers.entry(broker).or_default();
+                fetcher.is_busy = false;
+                fetcher.reserved = 0;
                 match result {
                     Ok(response) => self.on_response(broker, &asked, response),
                     Err(error) => self.on_lost(broker, &asked, &error),
@@ -247,7 +285,7 @@ impl Consumer {
             Ok(found) => found,
             Err(error) if error.is_retriable() => return self.on_trouble(place, error.to_string()),
             Err(error) => {
-                self.pause(place);
+                self.back_off(place);
                 return self.errors.push_back(error);
             }
         };
@@ -320,7 +358,7 @@ impl Consumer {
                 self.take_batches(asked, bytes, Skipped::new(aborted));
             }
             ErrorCode::OffsetOutOfRange => {
-                self.pause(asked.place);
+                self.back_off(asked.place);
                 self.on_out_of_range(asked.place, asked.offset);
             }
             ErrorCode::NotLeaderOrFollower
@@ -341,7 +379,7 @@ impl Consumer {
             code => {
                 let topic = partition.topic.to_string();
                 let partition = partition.index;
-                self.pause(asked.place);
+                self.back_off(asked.place);
                 self.errors.push_back(ConsumeError::Refused { topic, partition, code });
             }
         }
@@ -385,7 +423,7 @@ impl Consumer {
         let partition = &self.partitions[place];
         let topic = partition.topic.to_string();
         let partition = partition.index;
-        self.pause(place);
+        self.back_off(place);
         self.errors.push_back(ConsumeError::Malformed { topic, partition, offset, source });
     }
 
@@ -400,7 +438,7 @@ impl Consumer {
                 self.forget_leader(asked.place);
                 self.on_trouble(asked.place, error.to_string());
             } else {
-                self.pause(asked.place);
+                self.back_off(asked.place);
             }
         }
         if !error.is_retriable() {
@@ -411,7 +449,7 @@ impl Consumer {
     /// Something that usually passes. It is reported if it does not.
     fn on_trouble(&mut self, place: Place, reason: String) {
         let now = Instant::now();
-        let since = self.pause(place);
+        let since = self.back_off(place);
         let after = now.duration_since(since);
         if after < self.client.total_timeout() {
             return;
@@ -424,7 +462,7 @@ impl Consumer {
     }
 
     /// Leaves a partition alone for a moment. Says since when it has been failing.
-    pub(crate) fn pause(&mut self, place: Place) -> Instant {
+    pub(crate) fn back_off(&mut self, place: Place) -> Instant {
         let now = Instant::now();
         let partition = &mut self.partitions[place];
         let (failures, since) = partition.on_failure(now);
@@ -463,63 +501,4 @@ impl Partition {
             max_bytes,
         }
     }
-}
-
-/// A partition, and the offset of it that is wanted, if any.
-type Question = (Place, u64, i32, Option<OffsetAt>);
-
-/// Finds leaders and offsets of some partitions of a topic.
-async fn look_up(
-    client: &Client,
-    topic: &KStr,
-    (questions, end): (Vec<Question>, OffsetAt),
-) -> Vec<(Place, u64, Result<Found, ConsumeError>)> {
-    let found = try_look_up(client, topic, (&questions, end)).await;
-    let answer = |(place, (place_, generation, ..)): (usize, &Question)| match &found {
-        Ok(found) => (*place_, *generation, Ok(found[place].copy())),
-        Err(error) => (*place_, *generation, Err(error.clone())),
-    };
-    questions.iter().enumerate().map(answer).collect()
-}
-
-impl Found {
-    fn copy(&self) -> Self {
-        let Self { topic_id, leader, leader_epoch, offset } = *self;
-        Self { topic_id, leader, leader_epoch, offset }
-    }
-}
-
-async fn try_look_up(
-    client: &Client,
-    topic: &KStr,
-    (questions, end): (&[Question], OffsetAt),
-) -> Result<Vec<Found>, ConsumeError> {
-    let wanted: Vec<_> = questions.iter().filter_map(|(_, _, index, at)| at.map(|at| (*index, at))).collect();
-    let mut listed = Vec::new();
-    if !wanted.is_empty() {
-        listed = client.admin().list_offsets(topic, &wanted).await?;
-        // A time after the last record means the end.
-        let late: Vec<_> = listed.iter().filter(|listed| listed.offset.is_none()).collect();
-        let late: Vec<_> = late.into_iter().map(|listed| (listed.partition, end)).collect();
-        let mut ends = client.admin().list_offsets(topic, &late).await?.into_iter();
-        for listed in listed.iter_mut().filter(|listed| listed.offset.is_none()) {
-            listed.offset = ends.next().and_then(|end| end.offset);
-        }
-    }
-    let metadata = client.topic(topic, Missing::Fail).await?;
-    let mut listed = listed.into_iter();
-    let found = questions.iter().map(|(_, _, index, at)| {
-        let partition = metadata.partition(*index).ok_or_else(|| ClientError::UnknownPartition {
-            topic: topic.to_string(),
-            partition: *index,
-            partitions: metadata.partitions.len(),
-        })?;
-        Ok(Found {
-            topic_id: metadata.id,
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            offset: at.and_then(|_| listed.next()).and_then(|listed| listed.offset),
-        })
-    });
-    found.collect()
 }

@@ -1,15 +1,21 @@
 //! A consumer: the records of assigned partitions, in the order of their offsets.
 //!
-//! [`Consumer::next`] hands out one record, [`Consumer::poll`] as many as are at hand. Records own what they
+//! [`Consumer::recv`] hands out one record, [`Consumer::recv_batch`] as many as are at hand, [`Consumer::stream`] is
+//! the same as a stream. Records own what they
 //! hold. An offset that is not there is an error first, and skipped only if asked for ([`OutOfRange`]);
 //! trouble that does not pass is reported, not waited out in silence.
 //!
-//! Knows nothing of sockets and metadata: those are `millstream-client`'s. Has no groups and commits nothing
-//! yet: the program keeps its positions.
+//! With `client.consumer("group")` ([`ConsumerExt`]) consumers share the partitions of topics and commit how far they
+//! are, in either of Kafka's group protocols; the program is asked before a partition goes ([`Rebalance`]). Nothing is
+//! committed unless asked for.
 //!
-//! In reading order: `record`, `consumer` (the handle), `partition` (one cursor), `fetching` (whom to ask, and
-//! what becomes of the answers), `session` (what a request has to name), `decode`.
+//! Knows nothing of sockets and metadata: those are `millstream-client`'s.
+//!
+//! In reading order: `record`, `consumer` (the handle), `partition` (one cursor), `lookup` (whom to ask, and from
+//! where on), `fetching` (what becomes of the answers), `session` (what a request has to name), `decode`, `offsets`,
+//! `group`, `source` (a consumer as the input of transactions).
 
+mod offsets;
 mod record;
 
 mod builder;
@@ -19,12 +25,21 @@ mod partition;
 
 mod decode;
 mod fetching;
+mod lookup;
 mod session;
+
+mod group;
+mod source;
 
 mod error;
 
-pub use builder::{ConsumerBuilder, Isolation, OutOfRange, StartAt, StopAt};
+pub use builder::{ConsumerBuilder, ConsumerExt, Isolation, OutOfRange, StartAt, StopAt};
 pub use consumer::{Consumer, TopicPartitionOffset};
-pub use error::{ConsumeError, NotAssigned};
+pub use error::{ConsumeError, NotAssigned, SettingsError};
+pub use group::{
+    Assigned, Assignor, CommitError, Committer, GroupError, GroupProtocol, GroupStatus, LossReason, Lost,
+    MemberState, Rebalance, Revoked, TopicPartition,
+};
 pub use millstream_protocol::records::RecordHeader;
+pub use offsets::Offsets;
 pub use record::ConsumerRecord;

@@ -5,12 +5,21 @@ use millstream_protocol::{KStr, Uuid};
 use tokio::time::Instant;
 
 use crate::builder::StartAt;
+use crate::group::TopicPartition;
+
+/// An offset that has to be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sought {
+    At(OffsetAt),
+    /// What the group has committed.
+    Committed,
+}
 
 /// Where the next record comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cursor {
     /// To be looked up.
-    Unknown(OffsetAt),
+    Unknown(Sought),
     /// `fetch_at` runs ahead of `position` by what has been fetched and not handed out.
     At { position: i64, fetch_at: i64 },
 }
@@ -18,9 +27,10 @@ pub(crate) enum Cursor {
 impl From<StartAt> for Cursor {
     fn from(start: StartAt) -> Self {
         match start {
-            StartAt::Beginning => Self::Unknown(OffsetAt::Earliest),
-            StartAt::End => Self::Unknown(OffsetAt::Latest),
-            StartAt::Timestamp(ms) => Self::Unknown(OffsetAt::Timestamp(ms)),
+            StartAt::Beginning => Self::Unknown(Sought::At(OffsetAt::Earliest)),
+            StartAt::End => Self::Unknown(Sought::At(OffsetAt::Latest)),
+            StartAt::Timestamp(ms) => Self::Unknown(Sought::At(OffsetAt::Timestamp(ms))),
+            StartAt::Committed => Self::Unknown(Sought::Committed),
             StartAt::Offset(offset) => Self::At { position: offset, fetch_at: offset },
         }
     }
@@ -35,6 +45,14 @@ pub(crate) struct Partition {
     pub(crate) leader: Option<BrokerId>,
     pub(crate) leader_epoch: i32,
     pub(crate) cursor: Cursor,
+    /// One that is not any more keeps its place.
+    pub(crate) is_assigned: bool,
+    /// The program wants nothing of it for now.
+    pub(crate) is_paused: bool,
+    /// It is about to be taken away, and nothing more of it is handed out.
+    pub(crate) is_going: bool,
+    /// Something was handed out since it was given or sought; the leader epoch of the last of it.
+    pub(crate) consumed: Option<i32>,
     /// Rises with every jump: what was fetched before it is not for here any more.
     pub(crate) generation: u64,
     /// Reading ends before this offset.
@@ -54,6 +72,10 @@ impl Partition {
             leader: None,
             leader_epoch: -1,
             cursor: start.into(),
+            is_assigned: true,
+            is_paused: false,
+            is_going: false,
+            consumed: None,
             generation: 0,
             stop_at: None,
             high_watermark: None,
@@ -66,8 +88,26 @@ impl Partition {
     /// Starts reading somewhere else.
     pub(crate) fn jump(&mut self, cursor: Cursor) {
         self.cursor = cursor;
+        self.consumed = None;
         self.generation += 1;
         self.retry_at = None;
+    }
+
+    /// It is not read any more, and nothing is known of where it stood.
+    pub(crate) fn take_away(&mut self) {
+        self.is_assigned = false;
+        self.is_paused = false;
+        self.is_going = false;
+        self.stop_at = None;
+        self.high_watermark = None;
+        self.jump(Cursor::Unknown(Sought::At(OffsetAt::Latest)));
+    }
+
+    /// It is read, whether it was before or not.
+    pub(crate) fn give_back(&mut self, cursor: Cursor) {
+        self.is_assigned = true;
+        self.on_success();
+        self.jump(cursor);
     }
 
     /// The next offset to hand out, if it is known.
@@ -81,6 +121,7 @@ impl Partition {
     /// The next offset to fetch, unless everything that is wanted has been fetched.
     pub(crate) fn fetch_at(&self) -> Option<i64> {
         match self.cursor {
+            _ if !self.is_assigned || self.is_paused || self.is_going => None,
             Cursor::At { fetch_at, .. } if self.stop_at.is_none_or(|stop| fetch_at < stop) => Some(fetch_at),
             Cursor::At { .. } | Cursor::Unknown(_) => None,
         }
@@ -93,12 +134,20 @@ impl Partition {
 
     /// Whether its leader or its start has to be looked up.
     pub(crate) fn needs_lookup(&self) -> bool {
-        !self.is_finished() && (self.leader.is_none() || matches!(self.cursor, Cursor::Unknown(_)))
+        self.is_assigned
+            && !self.is_going
+            && !self.is_finished()
+            && (self.leader.is_none() || matches!(self.cursor, Cursor::Unknown(_)))
     }
 
     /// Whether it may be asked about now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.index }
     }
 
     /// Records up to here have been handed out.
@@ -118,9 +167,9 @@ impl Partition {
     /// What was fetched and not handed out is dropped, and fetched again.
     pub(crate) fn rewind(&mut self) {
         if let Cursor::At { position, .. } = self.cursor {
-            let retry_at = self.retry_at;
+            let (retry_at, consumed) = (self.retry_at, self.consumed);
             self.jump(Cursor::At { position, fetch_at: position });
-            self.retry_at = retry_at;
+            (self.retry_at, self.consumed) = (retry_at, consumed);
         }
     }
 

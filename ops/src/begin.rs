@@ -1,6 +1,8 @@
 //! Places in a partition as people name them: `start`, `end`, an offset, a time, an age. Where `consume` begins and
 //! where `group seek` goes.
 
+use std::time::Duration;
+
 use millstream_client::OffsetAt;
 use millstream_consumer::StartAt;
 use millstream_log::Clock;
@@ -50,11 +52,12 @@ impl Begin {
 
     /// What a broker is asked for: a place that it has to look up, or an offset that is known already.
     pub(crate) fn offset_at(self, clock: &dyn Clock) -> Result<OffsetAt, i64> {
-        match self.start_at(clock) {
-            StartAt::Beginning => Ok(OffsetAt::Earliest),
-            StartAt::End => Ok(OffsetAt::Latest),
-            StartAt::Timestamp(ms) => Ok(OffsetAt::Timestamp(ms)),
-            StartAt::Offset(offset) => Err(offset),
+        match self {
+            Self::Start => Ok(OffsetAt::Earliest),
+            Self::End => Ok(OffsetAt::Latest),
+            Self::Offset(offset) => Err(offset),
+            Self::Time(Timestamp(ms)) => Ok(OffsetAt::Timestamp(ms)),
+            Self::Age(age) => Ok(OffsetAt::Timestamp(before(age, clock))),
         }
     }
 
@@ -65,12 +68,15 @@ impl Begin {
             Self::End => StartAt::End,
             Self::Offset(offset) => StartAt::Offset(offset),
             Self::Time(Timestamp(ms)) => StartAt::Timestamp(ms),
-            Self::Age(age) => {
-                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                StartAt::Timestamp(clock.now_ms().saturating_sub(age_ms).max(0))
-            }
+            Self::Age(age) => StartAt::Timestamp(before(age, clock)),
         }
     }
+}
+
+/// So long ago, in milliseconds since 1970.
+fn before(age: Duration, clock: &dyn Clock) -> i64 {
+    let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    clock.now_ms().saturating_sub(age_ms).max(0)
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub(crate) fn run(args: ConsumeArgs) -> anyhow::Result<Outcome> {
         let mut interrupted = std::pin::pin!(interrupted());
         while !printer.is_done() {
             let records = tokio::select! {
-                records = consumer.poll() => records.map_err(explain)?,
+                records = consumer.recv_batch() => records.map_err(explain)?,
                 // The usual end of a command that waits for more.
                 _ = &mut interrupted => break,
             };

@@ -66,7 +66,7 @@ async fn read_all(client: &Client, topic: &str) -> Vec<ConsumerRecord> {
     let mut consumer = consumer.stop(StopAt::CurrentEnd).build().await.unwrap();
     let mut all = Vec::new();
     loop {
-        match consumer.poll().await.unwrap() {
+        match consumer.recv_batch().await.unwrap() {
             records if records.is_empty() => return all,
             records => all.extend(records),
         }
@@ -215,16 +215,16 @@ async fn reading_starts_at_a_time_at_an_offset_within_a_batch_or_at_the_end() {
         let mut consumer =
             Consumer::builder(client.clone()).assign(topic.as_str(), 0, start).build().await.unwrap();
         assert_eq!(consumer.position(&topic, 0), Some(first), "{start:?}");
-        let record = consumer.next().await.unwrap().unwrap();
+        let record = consumer.recv().await.unwrap().unwrap();
         assert_eq!((record.offset, consumer.position(&topic, 0)), (first, Some(first + 1)), "{start:?}");
-        assert_eq!(consumer.poll().await.unwrap().len() as i64, 99 - first);
+        assert_eq!(consumer.recv_batch().await.unwrap().len() as i64, 99 - first);
         assert_eq!(consumer.end_offsets().await.unwrap()[0].offset, 100);
     }
     for start in [StartAt::End, StartAt::Timestamp(i64::MAX)] {
         let mut consumer =
             Consumer::builder(client.clone()).assign(topic.as_str(), 0, start).build().await.unwrap();
         drop(producer.send(Record::to(&topic).value("new")).await.unwrap().await.unwrap());
-        let record = consumer.next().await.unwrap().unwrap();
+        let record = consumer.recv().await.unwrap().unwrap();
         assert_eq!(record.value.as_deref(), Some(&b"new"[..]), "{start:?}");
     }
 }
@@ -246,15 +246,15 @@ async fn an_offset_that_is_gone_is_an_error_first_and_skipped_only_if_asked() {
     let builder = Consumer::builder(client.clone()).assign(topic.as_str(), 0, StartAt::Offset(2));
     let mut strict = builder.clone().build().await.unwrap();
     for _ in 0..2 {
-        let error = strict.next().await.unwrap_err();
+        let error = strict.recv().await.unwrap_err();
         assert!(matches!(error, ConsumeError::OutOfRange { offset: 2, .. }), "{error}");
     }
     strict.seek(&topic, 0, StartAt::Offset(7)).unwrap();
-    assert_eq!(strict.next().await.unwrap().unwrap().offset, 7);
+    assert_eq!(strict.recv().await.unwrap().unwrap().offset, 7);
     assert!(strict.seek(&topic, 1, StartAt::End).is_err());
 
     let mut lenient = builder.out_of_range(OutOfRange::Beginning).build().await.unwrap();
-    assert_eq!(lenient.next().await.unwrap().unwrap().offset, 4);
+    assert_eq!(lenient.recv().await.unwrap().unwrap().offset, 4);
 }
 
 #[tokio::test]
@@ -392,7 +392,7 @@ async fn every_kind_of_acknowledgement_delivers() {
         let mut consumer =
             Consumer::builder(client).assign(topic.as_str(), 0, StartAt::Beginning).build().await.unwrap();
         for n in 0..100 {
-            assert_eq!(consumer.next().await.unwrap().unwrap().offset, n, "{acks:?}");
+            assert_eq!(consumer.recv().await.unwrap().unwrap().offset, n, "{acks:?}");
         }
     }
 }
@@ -439,7 +439,7 @@ async fn many_partitions_are_read_in_one_session_while_they_are_written() {
     });
     let mut seen = vec![false; 2_000];
     for _ in 0..2_000 {
-        let record = consumer.next().await.unwrap().unwrap();
+        let record = consumer.recv().await.unwrap().unwrap();
         let n: usize = std::str::from_utf8(&record.value.unwrap()).unwrap().parse().unwrap();
         assert!(!std::mem::replace(&mut seen[n], true), "{n} came twice");
     }
@@ -485,7 +485,7 @@ async fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
             tokio::task::block_in_place(|| broker.shutdown());
             broker = start(&address);
         }
-        let polled = tokio::time::timeout(Duration::from_secs(120), consumer.poll()).await;
+        let polled = tokio::time::timeout(Duration::from_secs(120), consumer.recv_batch()).await;
         let Ok(polled) = polled else {
             panic!(
                 "nothing comes: read {next:?}, {restarts} restarts, {consumer:?}, ends {:?}, {producer:?}",
@@ -529,8 +529,8 @@ async fn calls_that_are_given_up_at_any_moment_lose_and_double_nothing() {
     loop {
         let patience = Duration::from_micros(random.random_range(0..300));
         let polled = match random.random_bool(0.5) {
-            true => tokio::time::timeout(patience, consumer.poll()).await,
-            false => tokio::time::timeout(patience, consumer.next())
+            true => tokio::time::timeout(patience, consumer.recv_batch()).await,
+            false => tokio::time::timeout(patience, consumer.recv())
                 .await
                 .map(|next| next.map(|record| record.into_iter().collect())),
         };

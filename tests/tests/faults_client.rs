@@ -39,7 +39,7 @@ async fn read_all(client: &Client, topic: &str) -> Vec<ConsumerRecord> {
     let mut consumer = consumer.stop(StopAt::CurrentEnd).build().await.unwrap();
     let mut all = Vec::new();
     loop {
-        match consumer.poll().await.unwrap() {
+        match consumer.recv_batch().await.unwrap() {
             records if records.is_empty() => return all,
             records => all.extend(records),
         }

@@ -59,7 +59,7 @@ async fn records_of_an_idle_topic_are_gone_within_a_minute_of_their_time_and_sta
     assert!(began.elapsed() >= Duration::from_millis(1500), "before their time");
     let consumer = Consumer::builder(client.clone()).out_of_range(OutOfRange::Fail);
     let mut consumer = consumer.assign_topic("t", StartAt::Offset(50)).build().await.unwrap();
-    let refused = consumer.poll().await.unwrap_err();
+    let refused = consumer.recv_batch().await.unwrap_err();
     assert!(matches!(refused, ConsumeError::OutOfRange { .. }), "{refused}");
     produce(&client, 1, b"next").await;
     assert_eq!(offset(&client, OffsetAt::Latest).await, 101);

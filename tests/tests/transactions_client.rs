@@ -109,7 +109,7 @@ async fn committed(client: &Client) -> BTreeMap<i32, Vec<String>> {
     let mut consumer = consumer.build().await.unwrap();
     let mut values: BTreeMap<i32, Vec<String>> = BTreeMap::new();
     loop {
-        let records = consumer.poll().await.unwrap();
+        let records = consumer.recv_batch().await.unwrap();
         if records.is_empty() {
             return values;
         }

@@ -130,7 +130,7 @@ impl ConsumeLoad for Drain {
             let mut consumer = consumer.build().await.context("cannot assign the partitions")?;
             let mut seen = 0;
             while seen < records {
-                let polled = timeout(PATIENCE, consumer.poll()).await;
+                let polled = timeout(PATIENCE, consumer.recv_batch()).await;
                 let polled = polled.with_context(|| format!("{seen} of {records} records came"))?;
                 seen += polled.context("consuming failed")?.len() as u64;
             }
@@ -214,7 +214,7 @@ impl Probe for Pair {
 
 /// Receives one record and returns the intended time in its front.
 async fn receive(consumer: &mut Consumer) -> Result<Duration> {
-    let record = timeout(PATIENCE, consumer.next()).await;
+    let record = timeout(PATIENCE, consumer.recv()).await;
     let record = record.with_context(|| format!("nothing was received for {PATIENCE:?}"))?;
     let record = record.context("consuming failed")?.context("the partition has an end")?;
     stamped(record.value.as_deref())

@@ -19,7 +19,7 @@ use millstream_client::protocol::records::{
 use millstream_client::protocol::{ApiKey, Chunk, ErrorCode};
 
 use super::*;
-use crate::builder::Isolation;
+use crate::builder::{Isolation, StartAt};
 
 /// A log of batches of ten records each, from offset 0.
 fn batch(base_offset: i64) -> Vec<u8> {
@@ -110,7 +110,7 @@ fn serve(call: &Call, asked: &Asked, session_id: i32) -> Answer {
 
 async fn offsets(consumer: &mut Consumer) -> Vec<i64> {
     let mut offsets = Vec::new();
-    while let Some(record) = consumer.next().await.unwrap() {
+    while let Some(record) = consumer.recv().await.unwrap() {
         assert_eq!(record.value.as_deref(), Some(record.offset.to_string().as_bytes()));
         assert_eq!((record.timestamp, record.leader_epoch), (record.offset, 3));
         offsets.push(record.offset);
@@ -125,7 +125,7 @@ async fn reading_starts_within_a_batch_and_stops_at_the_end_of_the_log() {
     let mut consumer = builder.build().await.unwrap();
     assert_eq!(offsets(&mut consumer).await, (7..20).collect::<Vec<_>>());
     assert_eq!(consumer.position("t", 0), Some(20));
-    assert_eq!(consumer.next().await.unwrap(), None);
+    assert_eq!(consumer.recv().await.unwrap(), None);
     let asked: Vec<_> = seen.lock().unwrap().iter().map(|asked| asked.offsets.clone()).collect();
     assert_eq!(asked, [[(0, 7)], [(0, 10)]]);
 }
@@ -140,7 +140,7 @@ async fn within_a_session_only_what_changed_is_named() {
     let builder = Consumer::builder(client).assign_topic("t", StartAt::Beginning);
     let mut consumer = builder.build().await.unwrap();
     for _ in 0..2 {
-        assert_eq!(consumer.poll().await.unwrap().len(), 10);
+        assert_eq!(consumer.recv_batch().await.unwrap().len(), 10);
     }
     let seen = seen.lock().unwrap();
     assert_eq!(seen[0], Asked { session: (0, 0), offsets: vec![(0, 0), (1, 0), (2, 0)] });
@@ -207,7 +207,7 @@ async fn a_call_that_is_dropped_while_it_waits_loses_nothing() {
     let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
     let mut consumer = builder.build().await.unwrap();
     for _ in 0..50 {
-        assert!(tokio::time::timeout(Duration::from_millis(10), consumer.next()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(10), consumer.recv()).await.is_err());
     }
     assert_eq!(seen.lock().unwrap().len(), 1, "the first fetch is still the one under way");
     tokio::time::advance(client_timeout).await;
@@ -227,7 +227,7 @@ async fn a_batch_that_is_damaged_is_told_and_may_be_passed_over() {
     let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
     let mut consumer = builder.build().await.unwrap();
     for _ in 0..2 {
-        let error = consumer.next().await.unwrap_err();
+        let error = consumer.recv().await.unwrap_err();
         assert!(matches!(error, ConsumeError::Checksum { offset: 0, next_offset: 10, .. }), "{error}");
     }
     consumer.seek("t", 0, StartAt::Offset(10)).unwrap();
@@ -238,7 +238,7 @@ async fn a_batch_that_is_damaged_is_told_and_may_be_passed_over() {
 async fn a_batch_that_unpacks_to_too_much_is_an_error() {
     let (client, _) = start(1, |call, asked| serve(call, asked, 0)).await;
     let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).max_decompressed_bytes(50);
-    let error = builder.build().await.unwrap().next().await.unwrap_err();
+    let error = builder.build().await.unwrap().recv().await.unwrap_err();
     assert!(matches!(error, ConsumeError::Malformed { offset: 0, .. }), "{error}");
 }
 
@@ -257,7 +257,7 @@ async fn trouble_that_does_not_pass_is_reported_and_other_partitions_are_read() 
     let mut consumer = builder.build().await.unwrap();
     let mut read = 0;
     let error = loop {
-        match consumer.next().await {
+        match consumer.recv().await {
             Ok(record) => read += record.map_or(0, |_| 1),
             Err(error) => break error,
         }
@@ -282,7 +282,7 @@ async fn no_more_than_the_limit_is_fetched_ahead_of_a_program_that_reads_slowly(
     let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).max_bytes(size + 1);
     let mut consumer = builder.build().await.unwrap();
     for read in 0..200 {
-        consumer.next().await.unwrap().unwrap();
+        consumer.recv().await.unwrap().unwrap();
         // On a paused clock time passes only when nothing is left to do.
         let quiet = tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>());
         assert!(quiet.await.is_err());
@@ -374,8 +374,79 @@ async fn of_transactions_only_what_was_committed_is_handed_out_if_asked_for() {
         let mut consumer = builder.max_wait(Duration::from_millis(5)).build().await.unwrap();
         let mut offsets = Vec::new();
         while offsets.len() < wanted.len() {
-            offsets.push(consumer.next().await.unwrap().unwrap().offset);
+            offsets.push(consumer.recv().await.unwrap().unwrap().offset);
         }
         assert_eq!(offsets, wanted, "{isolation:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_paused_waits_and_is_read_on_from_where_it_was() {
+    let (client, _) = start(2, |call, asked| serve(call, asked, 0)).await;
+    let builder = Consumer::builder(client).assign_topic("t", StartAt::Beginning).stop(StopAt::CurrentEnd);
+    let mut consumer = builder.build().await.unwrap();
+    let first = consumer.recv().await.unwrap().unwrap();
+    consumer.pause("t", first.partition).unwrap();
+    assert_eq!(consumer.paused().map(|(_, partition)| partition).collect::<Vec<_>>(), [first.partition]);
+    for offset in 0..20 {
+        let record = consumer.recv().await.unwrap().unwrap();
+        assert_eq!((record.partition, record.offset), (1 - first.partition, offset));
+    }
+    assert!(tokio::time::timeout(Duration::from_secs(60), consumer.recv()).await.is_err());
+    assert_eq!(consumer.position("t", first.partition), Some(1));
+    consumer.resume("t", first.partition).unwrap();
+    assert_eq!(offsets(&mut consumer).await, (1..20).collect::<Vec<_>>());
+    consumer.pause("t", 7).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_come_and_go_while_reading() {
+    let (client, _) = start(2, |call, asked| serve(call, asked, 0)).await;
+    let mut consumer = Consumer::builder(client).build().await.unwrap();
+    assert!(matches!(consumer.recv().await, Err(ConsumeError::NothingAssigned)));
+    consumer.assign("t", 1, StartAt::Offset(15));
+    assert_eq!(consumer.recv_batch().await.unwrap().len(), 5);
+    consumer.unassign("t", 1).unwrap();
+    assert_eq!((consumer.position("t", 1), consumer.assignment().count()), (None, 0));
+    assert!(matches!(consumer.recv().await, Err(ConsumeError::NothingAssigned)));
+    consumer.assign("t", 1, StartAt::Offset(3));
+    assert_eq!(consumer.recv().await.unwrap().unwrap().offset, 3);
+}
+
+#[tokio::test]
+async fn as_a_stream_the_same_records_come() {
+    use futures_util::StreamExt;
+    let (client, _) = start(1, |call, asked| serve(call, asked, 0)).await;
+    let builder = Consumer::builder(client).assign("t", 0, StartAt::Beginning).stop(StopAt::CurrentEnd);
+    let mut consumer = builder.build().await.unwrap();
+    // Each stream goes on where the one before it was dropped.
+    let first: Vec<_> = consumer.stream().take(3).map(|record| record.unwrap().offset).collect().await;
+    let rest: Vec<_> = consumer.stream().map(|record| record.unwrap().offset).collect().await;
+    assert_eq!([first, rest].concat(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_buffered_and_under_way_stays_below_its_limit_over_all_brokers() {
+    let size = batch(0).len();
+    let asked_for: Arc<Mutex<Vec<i32>>> = Arc::default();
+    let seen = asked_for.clone();
+    let broker = FakeBroker::start(2, move |call| match call.api {
+        ApiKey::Metadata => {
+            let asked: MetadataRequest = call.decode();
+            let names = asked.topics.into_iter().flatten().filter_map(|topic| topic.name);
+            call.answer::<MetadataRequest>(&fake::metadata(names, 2, |partition| NODE + partition))
+        }
+        ApiKey::Fetch => {
+            seen.lock().unwrap().push(call.decode::<FetchRequest>().max_bytes);
+            // Whoever asks first is left waiting.
+            Answer::Never
+        }
+        ApiKey::ListOffsets => list_offsets(call),
+        _ => Answer::Usual,
+    });
+    let client = Client::builder("fake").transport(broker).connect().await.unwrap();
+    let builder = Consumer::builder(client).assign_topic("t", StartAt::Beginning).max_bytes(size);
+    let mut consumer = builder.max_buffered_bytes(size + size / 2).build().await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(5), consumer.recv()).await.is_err());
+    assert_eq!(*asked_for.lock().unwrap(), [size as i32], "there is room for one answer, not for two");
 }

@@ -50,7 +50,7 @@ pub(in crate::proof) async fn follow(load: Load) -> Result<()> {
     let process = load.recorder.process();
     while !load.is_enough() {
         let began_us = load.recorder.now_us();
-        match tokio::time::timeout(MOMENT, consumer.poll()).await {
+        match tokio::time::timeout(MOMENT, consumer.recv_batch()).await {
             Ok(Ok(records)) => note(&load, process, began_us, &records),
             Ok(Err(error)) => judge(&load, "follower", &error),
             Err(_) => {}
@@ -83,7 +83,7 @@ pub(in crate::proof) async fn wander(load: Load, seed: u64) -> Result<()> {
         load.recorder.note(process, now_us, Outcome::Ok, Action::Assign { keys });
         for _ in 0..chance.random_range(1..20) {
             let began_us = load.recorder.now_us();
-            match tokio::time::timeout(MOMENT, consumer.poll()).await {
+            match tokio::time::timeout(MOMENT, consumer.recv_batch()).await {
                 Ok(Ok(records)) => note(&load, process, began_us, &records),
                 Ok(Err(error)) => judge(&load, "wanderer", &error),
                 Err(_) => {}
@@ -102,7 +102,7 @@ pub(in crate::proof) async fn read_all(load: &Load) -> Result<()> {
     let mut consumer = all.stop(StopAt::CurrentEnd).build().await?;
     loop {
         let began_us = load.recorder.now_us();
-        let records = consumer.poll().await.context("reading all at the end")?;
+        let records = consumer.recv_batch().await.context("reading all at the end")?;
         if records.is_empty() {
             return Ok(());
         }
