@@ -149,27 +149,51 @@ impl Consumer {
     /// # Errors
     /// [`ConsumeError`]; the next call goes on.
     pub async fn recv_batch(&mut self) -> Result<Vec<ConsumerRecord>, ConsumeError> {
+        loop {
+            let records = self.advance().await?;
+            if !records.is_empty() || self.is_at_end() {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), but returns with nothing, too, once a position has moved for another
+    /// reason than a record: behind the marker of a transaction, behind what was aborted or what compaction took
+    /// away. For those who wait for a position rather than for a record.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn advance(&mut self) -> Result<Vec<ConsumerRecord>, ConsumeError> {
         let _turn = self.turn();
         self.follow_group();
         let mut records = Vec::new();
         while let Some(record) = self.pop_current() {
             records.push(record);
         }
-        while records.is_empty() {
-            match self.next_batch().await? {
-                Some(batch) => self.hand_out(batch, &mut records),
-                None => return Ok(records),
-            }
-        }
+        let mut has_moved = !records.is_empty();
         while records.len() < self.settings.max_batch_records {
+            if !has_moved && let Some(error) = self.errors.pop_front() {
+                return Err(error);
+            }
             match self.decode_next() {
-                Some(Ok(batch)) => self.hand_out(batch, &mut records),
-                // These records come first; the error is next.
+                Some(Ok(batch)) => {
+                    self.hand_out(batch, &mut records);
+                    if !has_moved {
+                        self.fetch_ahead();
+                    }
+                    has_moved = true;
+                }
+                Some(Err(error)) if !has_moved => return Err(error),
+                // What has moved comes first; the error is next.
                 Some(Err(error)) => {
                     self.errors.push_front(error);
                     break;
                 }
-                None => break,
+                None if has_moved => break,
+                None => match self.is_out() {
+                    Some(error) => return Err(error),
+                    None if self.is_at_end() => break,
+                    None => self.step().await,
+                },
             }
         }
         Ok(records)

@@ -31,7 +31,10 @@ mod session;
 mod group;
 mod source;
 
+pub mod projection;
+
 mod error;
+mod panicked;
 
 pub use builder::{ConsumerBuilder, ConsumerExt, Isolation, OutOfRange, StartAt, StopAt};
 pub use consumer::{Consumer, TopicPartitionOffset};
