@@ -29,6 +29,8 @@ mod client;
 mod admin;
 mod error;
 
+mod encoding;
+
 #[cfg(any(test, feature = "fake-broker"))]
 pub mod fake;
 
@@ -52,6 +54,11 @@ pub use backoff::Backoff;
 pub use builder::{ClientBuilder, Properties, PropertyError};
 pub use client::{Client, Missing, To};
 pub use connection::{Authenticating, AuthenticationError, Authenticator, CallOptions, Connection, Reply};
+#[cfg(feature = "json")]
+pub use encoding::Json;
+#[cfg(feature = "prost")]
+pub use encoding::Prost;
+pub use encoding::{Deserializer, Serializer};
 pub use error::{Attempt, ClientError, Progress, Refusal};
 pub use group::{GroupMetadata, Source};
 pub use metadata::{BrokerId, BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata};

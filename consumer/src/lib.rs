@@ -45,4 +45,4 @@ pub use group::{
 };
 pub use millstream_protocol::records::RecordHeader;
 pub use offsets::Offsets;
-pub use record::ConsumerRecord;
+pub use record::{ConsumerRecord, Typed, Undecodable};

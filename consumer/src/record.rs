@@ -1,8 +1,12 @@
 //! A record as it is handed out.
 
+mod typed;
+
 use bytes::Bytes;
 use millstream_protocol::KStr;
 use millstream_protocol::records::RecordHeader;
+
+pub use typed::{Typed, Undecodable};
 
 /// A record that was read. It owns what it holds: keep it, send it to another task, as you like.
 ///
