@@ -199,6 +199,21 @@ impl Consumer {
         Ok(records)
     }
 
+    /// Hands out nothing, but attends to the group: for a program that is busy with what it has. Ends with the first
+    /// error.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn attend(&mut self) -> ConsumeError {
+        let _turn = self.turn();
+        self.follow_group();
+        loop {
+            if let Some(error) = self.errors.pop_front() {
+                return error;
+            }
+            self.step().await;
+        }
+    }
+
     /// What [`recv`](Self::recv) gives, as a stream. It ends where `recv` gives `None`; after an error it goes on.
     ///
     /// Cancel safe: whatever waits for the next item may be dropped, and so may the stream.

@@ -9,6 +9,9 @@
 //! are, in either of Kafka's group protocols; the program is asked before a partition goes ([`Rebalance`]). Nothing is
 //! committed unless asked for.
 //!
+//! Above it stand two ways to work on records: [`Consumer::run`] with many handlers at a time, in order where it
+//! matters, at least once; and [`projection`] into a result that keeps its position, exactly once.
+//!
 //! Knows nothing of sockets and metadata: those are `millstream-client`'s.
 //!
 //! In reading order: `record`, `consumer` (the handle), `partition` (one cursor), `lookup` (whom to ask, and from
@@ -32,6 +35,7 @@ mod group;
 mod source;
 
 pub mod projection;
+mod runner;
 
 mod error;
 mod panicked;
@@ -46,3 +50,4 @@ pub use group::{
 pub use millstream_protocol::records::RecordHeader;
 pub use offsets::Offsets;
 pub use record::{ConsumerRecord, Typed, Undecodable};
+pub use runner::{Failure, ParkError, RetryPolicy, RunError, RunReport, Runner, parked};

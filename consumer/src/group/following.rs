@@ -324,6 +324,20 @@ impl Consumer {
         self.make_calls();
     }
 
+    /// Has a runner told of every change; it asks the program's own hook itself. What is committed is the runner's
+    /// business from now on, too: what was handed out is not finished.
+    pub(crate) fn hook_into(&mut self, hook: impl FnOnce(Option<Hook>) -> Hook) {
+        if let Some(following) = &mut self.following {
+            following.auto_commit = None;
+            following.hook = Some(hook(following.hook.take()));
+        }
+    }
+
+    /// Whether there is a group to commit for.
+    pub(crate) fn has_group(&self) -> bool {
+        self.settings.group.is_some()
+    }
+
     fn take_away(&mut self, partition: &TopicPartition) {
         if let Ok(place) = self.assigned(&partition.topic, partition.partition) {
             self.drop_fetched(place);
