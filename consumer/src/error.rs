@@ -175,6 +175,9 @@ pub enum SettingsError {
     /// What a group gives and takes has no end.
     #[error("stop() goes with assign(), not with subscribe()")]
     StopsAndSubscribes,
+    /// Whoever is told by the program what to read is no member of a group.
+    #[error("on_rebalance(), auto_commit(), instance_id() and max_poll_interval() go with subscribe() only")]
+    MemberWithoutSubscription,
     /// The pattern is no regular expression.
     #[error("{pattern:?} is no regular expression: {reason}")]
     Pattern {
@@ -190,7 +193,7 @@ pub enum SettingsError {
     #[error(
         "the heartbeat interval ({heartbeat:?}) has to be shorter than the session timeout ({session:?})"
     )]
-    HeartbeatTooSlow {
+    Heartbeat {
         /// The interval.
         heartbeat: Duration,
         /// The timeout.

@@ -103,9 +103,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How often topics are looked at where it is the member that has to see whether some came or grew. Default: 30 s.
+    /// How often topics are looked at where it is the member that has to see whether some came or grew; not more often than
+    /// each 10 ms. Default: 30 s.
     pub fn topics_every(mut self, interval: Duration) -> Self {
-        self.group.topics_every = interval;
+        self.group.topics_every = interval.max(Duration::from_millis(10));
         self
     }
 
@@ -132,7 +133,15 @@ impl ConsumerBuilder {
 
     /// What to subscribe to, if that is what is wanted, and if everything else goes with it.
     pub(super) fn subscription(&self) -> Result<Option<Subscription>, SettingsError> {
-        let Some(subscribed) = &self.subscribed else { return Ok(None) };
+        let Some(subscribed) = &self.subscribed else {
+            let group = &self.group;
+            let is_member =
+                group.hook.is_some() || group.auto_commit.is_some() || group.instance_id.is_some();
+            return match is_member || group.max_poll_interval.is_some() {
+                true => Err(SettingsError::MemberWithoutSubscription),
+                false => Ok(None),
+            };
+        };
         let (heartbeat, session) = (self.group.heartbeat_interval, self.group.session_timeout);
         if self.settings.group.is_none() {
             return Err(SettingsError::SubscribesWithoutGroup);
@@ -146,8 +155,8 @@ impl ConsumerBuilder {
         if self.group.assignors.is_empty() {
             return Err(SettingsError::NoAssignor);
         }
-        if heartbeat >= session {
-            return Err(SettingsError::HeartbeatTooSlow { heartbeat, session });
+        if heartbeat.is_zero() || heartbeat >= session {
+            return Err(SettingsError::Heartbeat { heartbeat, session });
         }
         Ok(Some(match subscribed {
             Subscribed::Names(names) => Subscription::Names(names.clone()),

@@ -23,7 +23,8 @@ use millstream_client::protocol::records::{BatchBuilder, Compression, NewRecord}
 use millstream_client::protocol::{ApiKey, Chunk, ErrorCode, KStr};
 
 use super::*;
-use crate::builder::ConsumerExt;
+use crate::builder::{ConsumerExt, Isolation, StopAt};
+use crate::error::SettingsError;
 use crate::group::{GroupError, GroupProtocol, MemberState};
 
 /// A broker with one topic of one partition that holds one record; what is said of the group is scripted.
@@ -192,6 +193,121 @@ async fn what_was_lost_meanwhile_is_not_committed() {
     assert_eq!(*epochs.lock().unwrap(), [1]);
     let lost = consumer.recv().await.unwrap_err();
     assert!(matches!(lost, ConsumeError::PartitionsLost { reason: LossReason::Expelled(_), .. }), "{lost}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_moved_is_looked_up_again() {
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let client = start(move |call| match call.api {
+        ApiKey::FindCoordinator => {
+            *count.lock().unwrap() += 1;
+            None
+        }
+        ApiKey::ConsumerGroupHeartbeat if *count.lock().unwrap() == 1 => {
+            Some(refuse(call, ErrorCode::NotCoordinator))
+        }
+        ApiKey::OffsetCommit if *count.lock().unwrap() == 2 => Some(commit(call, ErrorCode::NotCoordinator)),
+        _ => None,
+    })
+    .await;
+    let mut consumer = member(&client).await;
+    let record = consumer.recv().await.unwrap().unwrap();
+    assert_eq!(*asked.lock().unwrap(), 2);
+    consumer.commit(&record).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_broker_does_not_take_patterns_they_are_matched_here() {
+    let client = start(|call| match call.api {
+        ApiKey::ApiVersions => {
+            let mut served = fake::all_versions();
+            let heartbeats = |code: i16| code == ApiKey::ConsumerGroupHeartbeat.code();
+            served
+                .api_keys
+                .iter_mut()
+                .filter(|api| heartbeats(api.api_key))
+                .for_each(|api| api.max_version = 0);
+            Some(call.answer::<ApiVersionsRequest>(&served))
+        }
+        ApiKey::ConsumerGroupHeartbeat => {
+            let request: ConsumerGroupHeartbeatRequest = call.decode();
+            if request.member_epoch == 0 {
+                assert_eq!(request.subscribed_topic_names, Some(vec![KStr::from("t")]));
+            }
+            None
+        }
+        _ => None,
+    })
+    .await;
+    let builder = client.consumer("g").subscribe_pattern("[a-z]").start_at(StartAt::Offset(0));
+    let mut consumer = builder.build().await.unwrap();
+    assert_eq!(consumer.recv().await.unwrap().unwrap().offset, 0);
+    assert_eq!(consumer.status().unwrap().protocol, GroupProtocol::Consumer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_committed_records_asks_for_offsets_that_no_transaction_may_change() {
+    for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
+        let client = start(move |call| {
+            if call.api == ApiKey::OffsetFetch {
+                let request: OffsetFetchRequest = call.decode();
+                assert_eq!(request.require_stable, isolation == Isolation::ReadCommitted);
+            }
+            None
+        })
+        .await;
+        let builder = client.consumer("g").subscribe(["t"]).start_at(StartAt::Offset(0)).isolation(isolation);
+        let mut consumer = builder.build().await.unwrap();
+        assert_eq!(consumer.recv().await.unwrap().unwrap().offset, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_out_is_the_input_of_transactions_until_it_is_done() {
+    use millstream_client::Source;
+    let client = start(|_| None).await;
+    let mut consumer = member(&client).await;
+    for _ in 0..2 {
+        let records = consumer.next_batch().await.unwrap().unwrap();
+        assert_eq!(records.len(), 1);
+        assert_eq!(consumer.offsets()[0].offset, 1);
+        let group = consumer.group().unwrap();
+        assert_eq!((group.group.as_str(), group.generation), ("g", 1));
+        // What is not done comes again.
+        consumer.rewind();
+        assert!(consumer.offsets().is_empty());
+    }
+    consumer.next_batch().await.unwrap().unwrap();
+    consumer.done();
+    assert_eq!(consumer.position("t", 0), Some(1));
+}
+
+#[tokio::test]
+async fn settings_that_do_not_go_together_are_refused() {
+    let client = start(|_| None).await;
+    let assigned = || client.consumer("g").assign("t", 0, StartAt::Offset(0));
+    let subscribed = || client.consumer("g").subscribe(["t"]);
+    let zero = Duration::ZERO;
+    let wrong = [
+        (Consumer::builder(client.clone()).subscribe(["t"]), SettingsError::SubscribesWithoutGroup),
+        (assigned().subscribe(["t"]), SettingsError::AssignsAndSubscribes),
+        (assigned().auto_commit(zero), SettingsError::MemberWithoutSubscription),
+        (subscribed().stop(StopAt::CurrentEnd), SettingsError::StopsAndSubscribes),
+        (subscribed().assignors([]), SettingsError::NoAssignor),
+        (
+            subscribed().heartbeat_interval(zero),
+            SettingsError::Heartbeat { heartbeat: zero, session: Duration::from_secs(45) },
+        ),
+    ];
+    for (builder, error) in wrong {
+        match builder.build().await {
+            Err(ConsumeError::Settings(told)) => assert_eq!(told, error),
+            built => panic!("{error}: {built:?}"),
+        }
+    }
+    assert!(assigned().build().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
