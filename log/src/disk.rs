@@ -77,10 +77,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Makes the content durable. After an error nothing is known about what was written before: memory shows
     /// it as if nothing had happened, and the next call may report success without having written it.
     fn sync_data(&self) -> io::Result<()>;
-    /// Has the device write what of a range is only in memory, and waits for that. Promises nothing, for neither its
-    /// length nor what the device itself holds back is cared for: it leaves less for `sync_data` to do at once. An error
-    /// is one of `sync_data`.
-    fn write_out(&self, range: Range<u64>) -> io::Result<()>;
+    /// Has the device write what of a range is only in memory, a little at a time, and waits for that. Promises nothing:
+    /// it leaves less for `sync_data` to do at once. What goes wrong `sync_data` tells all the same.
+    fn write_out(&self, range: Range<u64>);
     /// Has the system begin to write the last bytes before `end`, as it may at any time; waits for nothing.
     fn start_writing(&self, end: u64);
     /// Whether the first and last byte of the range can be read without waiting for the device.

@@ -53,9 +53,6 @@ pub(crate) use walk::{HeaderWalk, WalkError};
 use watched::Watched;
 pub(crate) use window::Source;
 
-/// What is written out at a time: a sync that somebody waits for comes between two pieces.
-const WRITE_OUT_BYTES: u64 = 64 << 10;
-
 /// No segment is larger: positions are 31 bits in the index.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
@@ -373,17 +370,16 @@ impl Segment {
         }
     }
 
-    /// Has the device write the batches a little at a time, so that a `sync` finds little to do. An error is one of it.
-    pub(crate) fn write_out(&self) -> io::Result<()> {
-        let file = self.file()?;
-        let mut at = self.written_out.load(Relaxed);
-        while at < self.extent().bytes {
-            let end = self.extent().bytes.min(at + WRITE_OUT_BYTES);
-            file.write_out(at..end)?;
-            at = end;
-            self.written_out.fetch_max(at, Relaxed);
+    /// Has the device write the batches a little at a time, so that a `sync` finds little to do.
+    pub(crate) fn write_out(&self) {
+        let range = self.written_out.load(Relaxed)..self.extent().bytes;
+        // Who syncs opens the file too, and tells if that fails.
+        if !range.is_empty()
+            && let Ok(file) = self.file()
+        {
+            file.write_out(range.clone());
+            self.written_out.fetch_max(range.end, Relaxed);
         }
-        Ok(())
     }
 
     /// Makes the batches durable.

@@ -15,8 +15,15 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Disk, DiskFile, IfMissing, Space};
 
+mod giving_back;
+
+use giving_back::Haste;
+
 /// How much `bring_in` reads at a time.
 const BRING_IN_BYTES: usize = 64 * 1024;
+
+/// What is written out at a time: a sync that somebody waits for comes between two pieces.
+const WRITE_OUT_BYTES: u64 = 64 << 10;
 
 /// No system has smaller pages.
 const PAGE_BYTES_MIN: u64 = 4096;
@@ -40,7 +47,7 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, missing: IfMissing) -> io::Result<Arc<dyn DiskFile>> {
         let create = missing == IfMissing::Create;
         let file = File::options().read(true).write(true).create(create).truncate(false).open(path)?;
-        Ok(Arc::new(RealFile { file: Arc::new(file) }))
+        Ok(Arc::new(RealFile { file: Some(Arc::new(file)) }))
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -52,10 +59,27 @@ impl Disk for RealDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        // Opened before, to close it last. What cannot be opened can be removed all the same.
+        let is_large =
+            fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > giving_back::STEP_BYTES);
+        let opened = is_large.then(|| File::options().write(true).open(path));
+        fs::remove_file(path)?;
+        if let Some(Ok(file)) = opened {
+            giving_back::close(file, Haste::None);
+        }
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                match self.remove_file(&entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
         fs::remove_dir_all(path)
     }
 
@@ -72,14 +96,35 @@ impl Disk for RealDisk {
 
 #[derive(Debug)]
 struct RealFile {
-    file: Arc<File>,
+    /// Taken when it is dropped.
+    file: Option<Arc<File>>,
+}
+
+impl RealFile {
+    fn file(&self) -> &Arc<File> {
+        self.file.as_ref().expect("it is there until it is dropped")
+    }
+
+    /// Leads to it through the process's own table, also if it has no name.
+    fn own_path(&self) -> String {
+        format!("/proc/self/fd/{}", self.file().as_raw_fd())
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        // While something is sent from it, it stays open.
+        if let Some(file) = self.file.take().and_then(Arc::into_inner) {
+            giving_back::close(file, Haste::Great);
+        }
+    }
 }
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
+            match self.file().read_at(&mut buffer[filled..], position + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -94,7 +139,7 @@ impl DiskFile for RealFile {
         while filled < buffer.len() {
             let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
             let at = position + filled as u64;
-            match rustix::io::preadv2(&*self.file, &mut parts, at, ReadWriteFlags::NOWAIT) {
+            match rustix::io::preadv2(&**self.file(), &mut parts, at, ReadWriteFlags::NOWAIT) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(Errno::INTR) => {}
@@ -113,7 +158,7 @@ impl DiskFile for RealFile {
         // The system writes nothing of an empty part, which is no failure.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            match rustix::io::pwritev(&*self.file, parts, position + written) {
+            match rustix::io::pwritev(&**self.file(), parts, position + written) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     written += bytes as u64;
@@ -127,7 +172,7 @@ impl DiskFile for RealFile {
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_len(bytes)
+        self.file().set_len(bytes)
     }
 
     fn preallocate(&self, range: Range<u64>) -> io::Result<()> {
@@ -135,42 +180,31 @@ impl DiskFile for RealFile {
         if bytes == 0 {
             return Ok(());
         }
-        match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, range.start, bytes) {
+        match rustix::fs::fallocate(&**self.file(), FallocateFlags::KEEP_SIZE, range.start, bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             done => Ok(done?),
         }
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file().metadata()?.len())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file().sync_data()
     }
 
-    fn write_out(&self, range: Range<u64>) -> io::Result<()> {
-        let offset = |at: u64| i64::try_from(at).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
-        let (start, bytes) = (offset(range.start)?, offset(range.end.saturating_sub(range.start))?);
-        // No bytes mean up to the end of the file.
-        if bytes == 0 {
-            return Ok(());
-        }
-        let steps = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-            | libc::SYNC_FILE_RANGE_WRITE
-            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        #[expect(unsafe_code, reason = "no library wraps this call")]
-        // SAFETY: it takes numbers only, and the descriptor is open for as long as `self` is borrowed.
-        let outcome = unsafe { libc::sync_file_range(self.file.as_raw_fd(), start, bytes, steps) };
-        if outcome == 0 {
-            return Ok(());
-        }
-        match io::Error::last_os_error() {
-            // There are file systems without it; then `sync_data` has it all to do.
-            error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE)) => {
-                Ok(())
+    fn write_out(&self, range: Range<u64>) {
+        // An error is told once for each time that the file was opened, and this must not be told it in place of a sync
+        // that may be under way: who waits for that would be told that all is well.
+        let Ok(opened_anew) = File::open(self.own_path()) else { return };
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + WRITE_OUT_BYTES);
+            if write_out(&opened_anew, at..end).is_err() {
+                return;
             }
-            error => Err(error),
+            at = end;
         }
     }
 
@@ -180,7 +214,7 @@ impl DiskFile for RealFile {
         let last = end.saturating_sub(1);
         if let Some(bytes) = NonZeroU64::new(last.min(PAGE_BYTES_MIN - 1)) {
             // What cannot be begun, or goes wrong later, the sync that follows tells.
-            let _ = rustix::fs::fadvise(&*self.file, last - bytes.get(), Some(bytes), Advice::DontNeed);
+            let _ = rustix::fs::fadvise(&**self.file(), last - bytes.get(), Some(bytes), Advice::DontNeed);
         }
     }
 
@@ -188,7 +222,7 @@ impl DiskFile for RealFile {
         let probe = |position| {
             let mut byte = [0; 1];
             let mut parts = [IoSliceMut::new(&mut byte)];
-            let read = rustix::io::preadv2(&*self.file, &mut parts, position, ReadWriteFlags::NOWAIT);
+            let read = rustix::io::preadv2(&**self.file(), &mut parts, position, ReadWriteFlags::NOWAIT);
             // Only EAGAIN says that the page is not there; a file system that does not know the flag is
             // read as it always was.
             !matches!(read, Err(Errno::AGAIN))
@@ -199,7 +233,7 @@ impl DiskFile for RealFile {
     fn bring_in(&self, position: u64, bytes: usize) -> io::Result<()> {
         let length = NonZeroU64::new(bytes as u64);
         // Advice only: what it does not bring in, the reads below do.
-        let _ = rustix::fs::fadvise(&*self.file, position, length, Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&**self.file(), position, length, Advice::WillNeed);
         let mut buffer = vec![0; bytes.min(BRING_IN_BYTES)];
         let mut done = 0;
         while done < bytes {
@@ -215,14 +249,12 @@ impl DiskFile for RealFile {
     fn forget(&self, range: Range<u64>) -> io::Result<()> {
         // No length means up to the end of the file.
         let Some(bytes) = range.end.checked_sub(range.start).and_then(NonZeroU64::new) else { return Ok(()) };
-        Ok(rustix::fs::fadvise(&*self.file, range.start, Some(bytes), Advice::DontNeed)?)
+        Ok(rustix::fs::fadvise(&**self.file(), range.start, Some(bytes), Advice::DontNeed)?)
     }
 
     fn read_device_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        // Through the process's own table, so that a file without a name is read too.
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
-        match rustix::fs::open(path, flags, Mode::empty()) {
+        match rustix::fs::open(self.own_path(), flags, Mode::empty()) {
             Ok(direct) => match read_direct(&File::from(direct), buffer, position) {
                 Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
                 done => return done,
@@ -236,7 +268,21 @@ impl DiskFile for RealFile {
     }
 
     fn as_file(&self) -> Option<&Arc<File>> {
-        Some(&self.file)
+        Some(self.file())
+    }
+}
+
+/// Has the device write a range, and waits for that.
+fn write_out(file: &File, range: Range<u64>) -> io::Result<()> {
+    let offset = |at: u64| i64::try_from(at).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let (start, bytes) = (offset(range.start)?, offset(range.end - range.start)?);
+    let steps =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    #[expect(unsafe_code, reason = "no library wraps this call")]
+    // SAFETY: it takes numbers only, and the descriptor is open for as long as `file` is borrowed.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), start, bytes, steps) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -314,11 +360,13 @@ mod tests {
 
     #[test]
     fn any_range_can_be_written_out() {
-        let (_dir, file) = file_of(&[7; 10_000]);
-        for range in [0..10_000, 4095..4097, 9_000..1 << 20, 5..5] {
-            file.write_out(range).unwrap();
+        let (_dir, file) = file_of(&[7; 200_000]);
+        for range in [0..200_000, 4095..4097, 190_000..1 << 20, 5..5] {
+            file.write_out(range);
         }
-        assert!(file.write_out(0..u64::MAX).is_err());
+        let path = tempfile::NamedTempFile::new().unwrap();
+        write_out(path.as_file(), 0..1 << 20).expect("this system can write out");
+        write_out(path.as_file(), 0..u64::MAX).unwrap_err();
     }
 
     #[test]

@@ -310,7 +310,7 @@ impl Log {
     /// What describes the log, durably. The caller holds `saving` and writes it down; whoever waits for a flush
     /// need not wait for that.
     pub(super) fn synced_snapshot(&self) -> Result<Snapshot, FlushError> {
-        self.write_out()?;
+        self.write_out();
         let _flushing = self.flushing.lock();
         let snapshot = self.take_snapshot();
         self.sync()?;
@@ -319,16 +319,14 @@ impl Log {
 
     /// Has the device write what the next sync would have to write at once: for as long as a large sync takes, nobody
     /// else gets one, of whatever file. The caller holds `saving`, so that no segment goes meanwhile.
-    fn write_out(&self) -> Result<(), FlushError> {
+    fn write_out(&self) {
         let from = self.durable_point();
         let segments = self.segments.all();
-        for segment in segments.iter().rev().take_while(|segment| segment.extent().end > from) {
-            if let Err(error) = segment.write_out() {
-                let _flushing = self.flushing.lock();
-                return Err(self.fail("write out a segment in", &error));
-            }
-        }
-        Ok(())
+        segments
+            .iter()
+            .rev()
+            .take_while(|segment| segment.extent().end > from)
+            .for_each(|one| one.write_out());
     }
 
     /// Keeps everybody else from flushing, saving and replacing segments.

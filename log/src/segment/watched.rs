@@ -57,8 +57,8 @@ impl DiskFile for Watched {
         self.file.sync_data()
     }
 
-    fn write_out(&self, range: Range<u64>) -> io::Result<()> {
-        self.file.write_out(range)
+    fn write_out(&self, range: Range<u64>) {
+        self.file.write_out(range);
     }
 
     fn start_writing(&self, end: u64) {

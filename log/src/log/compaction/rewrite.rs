@@ -506,5 +506,6 @@ impl Output {
 /// write it all, from those who wait for an acknowledgement.
 fn append(file: &dyn DiskFile, piece: &[u8], position: u64) -> io::Result<()> {
     file.write_at(&mut [IoSlice::new(piece)], position)?;
-    file.write_out(position..position + piece.len() as u64)
+    file.write_out(position..position + piece.len() as u64);
+    Ok(())
 }
