@@ -93,7 +93,7 @@ impl Transactor {
     fn take_command(&mut self, command: Command) {
         let machine = &mut self.machine;
         match command {
-            Command::Rest { reply } if machine.rests() => tell(reply, Ok(())),
+            Command::Rest { reply } if machine.rests() => tell(reply, self.fate()),
             Command::Rest { reply } => self.resting.push(reply),
             Command::Begin { number, reply } => {
                 self.beginning.insert(number, reply);

@@ -119,7 +119,14 @@ impl Desk {
         command: impl FnOnce(Reply) -> Command,
     ) -> Result<(), TransactionError> {
         let (reply, answer) = oneshot::channel();
-        self.lock().commands.push_back(command(reply));
+        {
+            let mut state = self.lock();
+            // Nobody may be there to answer.
+            if let Some(dead) = &state.dead {
+                return Err(dead.clone());
+            }
+            state.commands.push_back(command(reply));
+        }
         self.buffer.wake();
         match tokio::time::timeout(patience, answer).await {
             Ok(answer) => answer.map_err(gone)?,
@@ -170,8 +177,9 @@ impl Desk {
 
     /// The sender is gone: nobody will answer what is on the desk.
     pub(crate) fn abandon(&self) {
-        self.die(TransactionError::Closed);
-        self.take_commands();
+        let mut state = self.lock();
+        state.dead.get_or_insert(TransactionError::Closed);
+        state.commands.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
