@@ -1,5 +1,6 @@
 //! Settings of a consumer, and what it reads.
 
+mod properties;
 mod subscribing;
 
 use std::collections::BTreeSet;

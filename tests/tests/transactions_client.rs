@@ -19,9 +19,9 @@ use millstream_client::{
     Address, Backoff, Client, Connecting, GroupMetadata, NewOffset, NewTopic, OffsetAt, Source, Tcp, To,
     Transport,
 };
-use millstream_consumer::{Consumer, Isolation, StartAt, StopAt};
+use millstream_consumer::{Consumer, ConsumerExt, Isolation, StartAt, StopAt};
 use millstream_producer::{
-    Acks, Ending, Producer, Record, SessionError, TransactionError, TransactionalProducer,
+    Acks, Ending, Producer, ProducerExt, Record, SessionError, TransactionError, TransactionalProducer,
 };
 use millstream_tests::proxy::{Proxy, Weather};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -487,5 +487,49 @@ async fn a_session_takes_each_record_of_its_input_through_once_whatever_is_lost(
         let expected: Vec<_> = (0..300).map(|number| number.to_string()).collect();
         assert_eq!(committed(&reader).await[&0], expected, "seed {seed}");
         assert_eq!(reader.admin().committed_offsets("copier").await.unwrap()[0].offset, 300);
+    }
+}
+
+/// A consumer of a group, a producer, and between them a program that is killed now and then.
+#[tokio::test]
+async fn a_copier_that_is_started_again_and_again_copies_each_record_once() {
+    let seed: u64 = std::env::var("MILLSTREAM_TEST_SEED").map_or(9, |seed| seed.parse().unwrap());
+    println!("seed {seed}");
+    for (_peer, client) in Peer::both(1).await {
+        client.admin().create_topic(NewTopic::new("in").partitions(2)).await.unwrap();
+        let writer = client.producer().batch_records(5).build();
+        for n in 0..300 {
+            let value = format!("{n:03}");
+            drop(writer.send(Record::to("in").partition(n % 2).value(&value)).await.unwrap());
+        }
+        writer.close().await.unwrap();
+        let mut chance = StdRng::seed_from_u64(seed);
+        let mut starts = 0;
+        loop {
+            starts += 1;
+            // In this order: what an instance before has left open is aborted by the claim.
+            let producer = producer(&client, "copier").await;
+            let input = client.consumer("copier").assign_topic("in", StartAt::Committed);
+            let input = input.start_at(StartAt::Beginning).max_batch_records(7).stop(StopAt::CurrentEnd);
+            let mut input = input.build().await.unwrap();
+            let copied = producer.run(&mut input, async |transaction, records| {
+                for record in records {
+                    let value = record.value.unwrap();
+                    let sent = transaction.send(Record::to("t").value(&value)).await;
+                    drop(sent.map_err(|error| error.to_string())?);
+                }
+                if chance.random_bool(0.15) { Err("killed".to_owned()) } else { Ok(()) }
+            });
+            match copied.await {
+                Ok(()) => break,
+                Err(SessionError::Process(words)) => assert_eq!(words, "killed", "seed {seed}"),
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert!(starts > 2, "seed {seed}: it was started only {starts} times");
+        let mut seen = committed(&client).await.remove(&0).unwrap();
+        seen.sort();
+        let expected: Vec<_> = (0..300).map(|n| format!("{n:03}")).collect();
+        assert_eq!(seen, expected, "seed {seed}");
     }
 }

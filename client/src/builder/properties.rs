@@ -203,7 +203,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("reconnect.backoff.ms", "retry.backoff.ms is for connections, too"),
     ("reconnect.backoff.max.ms", "retry.backoff.max.ms is for connections, too"),
     ("client.dns.lookup", "all addresses of a name are tried"),
-    ("client.rack", "there is no setting for the rack yet"),
     ("metadata.recovery.strategy", "the bootstrap addresses are always tried again"),
 ];
 
