@@ -27,7 +27,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "millstream-bench",
-        &["millstream-producer", "millstream-consumer", "millstream-client", "millstream-protocol"],
+        &[
+            "millstream-producer",
+            "millstream-consumer",
+            "millstream-client",
+            "millstream-protocol",
+        ],
     ),
 ];
 
@@ -77,6 +82,33 @@ fn a_package_depends_only_on_the_rooms_below_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a program is built with that depends on these packages with these features.
+fn tree_of(packages: &[&str], features: &[&str]) -> BTreeSet<String> {
+    let mut tree = std::process::Command::new(env!("CARGO"));
+    tree.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    tree.args(["tree", "--locked", "--offline", "--edges", "normal,build", "--prefix", "none"])
+        .args(features);
+    for package in packages {
+        tree.args(["--package", package]);
+    }
+    let told = tree.output().expect("cargo is there");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let names = String::from_utf8_lossy(&told.stdout);
+    names.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn producer_and_consumer_are_pure_rust_but_for_a_codec_that_can_be_left_out() {
+    let packages = ["millstream-producer", "millstream-consumer"];
+    let is_c = |name: &&String| *name == "cc" || *name == "cmake" || name.ends_with("-sys");
+    let without = tree_of(&packages, &["--no-default-features"]);
+    assert!(without.contains("tokio"), "{without:?}");
+    assert_eq!(without.iter().filter(is_c).collect::<Vec<_>>(), Vec::<&String>::new());
+    let with = tree_of(&packages, &[]);
+    assert_eq!(with.iter().filter(is_c).collect::<Vec<_>>(), ["cc", "zstd-sys"]);
+    assert!(!with.iter().any(|name| name == "millstream-broker" || name == "axum"), "{with:?}");
 }
 
 #[test]

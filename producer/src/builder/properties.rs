@@ -105,9 +105,11 @@ fn codec(properties: &mut Properties) -> Result<Option<Codec>, PropertyError> {
         properties.take_as(name, &expected, |level| compression.at_level(level.parse().ok()?).ok())
     };
     let gzip = level_of("compression.gzip.level", Compression::Gzip)?;
+    #[cfg(feature = "zstd")]
     let zstd = level_of("compression.zstd.level", Compression::Zstd)?;
     Ok(match compression {
         Some(Compression::Gzip) => gzip.or(Some(Compression::Gzip.into())),
+        #[cfg(feature = "zstd")]
         Some(Compression::Zstd) => zstd.or(Some(Compression::Zstd.into())),
         other => other.map(Codec::from),
     })

@@ -6,6 +6,8 @@
 mod lz4;
 mod output;
 mod snappy;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -15,18 +17,16 @@ use std::str::FromStr;
 
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use zstd::bulk::Compressor;
-use zstd::zstd_safe::{self, DCtx, zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall};
 
 use self::output::{Failure, Output};
 use super::{BatchError, HEADER_BYTES};
 
-/// What zlib and zstd call their default, and Kafka's clients use.
+/// What zlib calls its default, and Kafka's clients use.
 const GZIP_LEVEL: u32 = 6;
-const ZSTD_LEVEL: i32 = 3;
 
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Compression {
     /// Not at all.
     #[default]
@@ -37,13 +37,21 @@ pub enum Compression {
     Snappy,
     /// The standard LZ4 frame.
     Lz4,
-    /// Zstandard, RFC 8878.
+    /// Zstandard, RFC 8878; with the feature `zstd`.
+    #[cfg(feature = "zstd")]
     Zstd,
 }
 
 impl Compression {
     /// Every codec, by ascending code.
-    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+    pub const ALL: [Self; if cfg!(feature = "zstd") { 5 } else { 4 }] = [
+        Self::None,
+        Self::Gzip,
+        Self::Snappy,
+        Self::Lz4,
+        #[cfg(feature = "zstd")]
+        Self::Zstd,
+    ];
 
     /// The codec with this number in the attributes of a batch.
     #[must_use]
@@ -53,6 +61,7 @@ impl Compression {
             1 => Some(Self::Gzip),
             2 => Some(Self::Snappy),
             3 => Some(Self::Lz4),
+            #[cfg(feature = "zstd")]
             4 => Some(Self::Zstd),
             _ => None,
         }
@@ -66,6 +75,7 @@ impl Compression {
             Self::Gzip => 1,
             Self::Snappy => 2,
             Self::Lz4 => 3,
+            #[cfg(feature = "zstd")]
             Self::Zstd => 4,
         }
     }
@@ -78,6 +88,7 @@ impl Compression {
             Self::Gzip => "gzip",
             Self::Snappy => "snappy",
             Self::Lz4 => "lz4",
+            #[cfg(feature = "zstd")]
             Self::Zstd => "zstd",
         }
     }
@@ -88,6 +99,7 @@ impl Compression {
         match self {
             Self::Gzip => Some(1..=9),
             // Below 1 it gives up size for speed.
+            #[cfg(feature = "zstd")]
             Self::Zstd => Some(-7..=22),
             Self::None | Self::Snappy | Self::Lz4 => None,
         }
@@ -157,7 +169,7 @@ impl fmt::Display for Compression {
 
 /// A name that is no codec's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no codec; there are none, gzip, snappy, lz4 and zstd")]
+#[error("{0:?} is no codec; there are none, gzip, snappy, lz4 and, with the feature of that name, zstd")]
 pub struct UnknownCompressionName(pub String);
 
 impl FromStr for Compression {
@@ -178,7 +190,8 @@ pub(super) fn compressed(codec: impl Into<Codec>, body: &[u8]) -> Vec<u8> {
         Compression::Gzip => gzip(codec.level, body, &mut out),
         Compression::Snappy => SNAPPY.with_borrow_mut(|encoder| snappy::compress(encoder, body, &mut out)),
         Compression::Lz4 => lz4::compress(body, &mut out),
-        Compression::Zstd => zstd(codec.level.unwrap_or(ZSTD_LEVEL), body, &mut out),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::compress(codec.level, body, &mut out),
     }
     out
 }
@@ -189,24 +202,8 @@ fn gzip(level: Option<i32>, body: &[u8], out: &mut Vec<u8>) {
     encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory cannot fail");
 }
 
-fn zstd(level: i32, body: &[u8], out: &mut Vec<u8>) {
-    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(body.len()));
-    ZSTD.with_borrow_mut(|context| {
-        let (at, context) = context.get_or_insert_with(|| {
-            (level, Compressor::new(level).expect("zstd has memory for a context and knows the level"))
-        });
-        if std::mem::replace(at, level) != level {
-            context.set_compression_level(level).expect("zstd knows the level");
-        }
-        context.compress_to_buffer(body, &mut frame).expect("the buffer has zstd's own upper bound");
-    });
-    out.extend_from_slice(&frame);
-}
-
 thread_local! {
-    // Contexts are costly to set up (zstd: a third of the time of a 16 KiB batch), so each thread keeps its own.
-    static ZSTD: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
-    static UNZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+    // It is costly to set up, so each thread keeps its own.
     static SNAPPY: RefCell<snap::raw::Encoder> = RefCell::new(snap::raw::Encoder::new());
     static OUTPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -235,34 +232,9 @@ fn decompress(compression: Compression, body: &[u8], output: &mut Output) -> Res
         Compression::Gzip => output.read_all(&mut MultiGzDecoder::new(body)),
         Compression::Snappy => snappy::decompress(body, output),
         Compression::Lz4 => lz4::decompress(body, output),
-        Compression::Zstd => unzstd(body, output),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::decompress(body, output),
     }
-}
-
-/// Decompresses in one piece, straight into the output: no window is allocated by what a frame announces.
-/// When the output is too short the work begins again with twice the room; in all that costs twice at most.
-fn unzstd(body: &[u8], output: &mut Output) -> Result<(), Failure> {
-    UNZSTD.with_borrow_mut(|context| {
-        let context = context.get_or_insert_with(DCtx::create);
-        let announced = zstd_safe::get_frame_content_size(body).ok().flatten().unwrap_or(0);
-        let plausible = body.len().saturating_mul(64);
-        let mut guess = usize::try_from(announced).unwrap_or(usize::MAX).min(plausible);
-        loop {
-            let room = output.room(guess);
-            let capacity = room.len();
-            match context.decompress(room, body) {
-                Ok(count) => {
-                    output.advance(count);
-                    return Ok(());
-                }
-                Err(code) if zstd_safe::is_error_kind(code, ZSTD_error_dstSize_tooSmall) => {
-                    output.check_room_after(capacity)?;
-                    guess = capacity.saturating_mul(2);
-                }
-                Err(code) => return Err(Failure::damaged(zstd_safe::get_error_name(code))),
-            }
-        }
-    })
 }
 
 #[cfg(test)]

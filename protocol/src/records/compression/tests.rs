@@ -137,7 +137,7 @@ fn lz4_frames_with_checksums_and_a_size_are_read() {
 #[test]
 fn a_zstd_frame_without_its_size_is_read() {
     let body = text(250_000);
-    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    let mut encoder = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.write_all(&body).unwrap();
     assert_eq!(decompressed(Compression::Zstd, &encoder.finish().unwrap(), LIMIT), Ok(body));
 }
