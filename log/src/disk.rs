@@ -1,4 +1,5 @@
-//! The files under a log, behind a trait, so that tests can take the power away.
+//! The files under a log, behind a trait, so that tests can take the power away and an embedded broker can go
+//! without any.
 //!
 //! Calls block. A write is a write to the page cache; nothing is durable before `sync_data`, and no name
 //! before `sync_dir` of its folder.
@@ -11,10 +12,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+mod memory;
 mod real;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
 
+pub use memory::MemoryDisk;
 pub use real::RealDisk;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Bites, Damage, PowerCut, SimDisk};

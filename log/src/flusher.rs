@@ -248,8 +248,12 @@ impl Flusher {
         Arc::new(Self { shared, threads: Mutex::default() })
     }
 
-    /// Does everything that has come due, in the calling thread. For a pool without threads.
+    /// Does everything that has come due, in the calling thread, if this pool is one of [`Flusher::on_clock`]: nobody
+    /// else does. Blocks on the disk.
     pub fn run_due(&self) {
+        if !self.is_inline() {
+            return;
+        }
         while let Some(next) = self.next_due_now() {
             self.shared.act(next);
         }

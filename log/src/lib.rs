@@ -40,7 +40,7 @@ pub use clock::{BelievedClock, Clock, ClockState, LastBelieved, Pace, SystemCloc
 pub use config::{CleanStart, CleanupPolicy, DurabilityMode, LogConfig, OpenOptions};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Bites, Damage, PowerCut, SimDisk};
-pub use disk::{Disk, DiskFile, IfMissing, RealDisk, Space};
+pub use disk::{Disk, DiskFile, IfMissing, MemoryDisk, RealDisk, Space};
 pub use flusher::{FlushHere, FlushStats, Flusher};
 pub use ids::{LeaderEpoch, Offset, ProducerId};
 pub use log::{
