@@ -1,5 +1,7 @@
 //! The client that makes the load. Each driver offers the same three things, so that workloads know none.
 
+#[cfg(feature = "embedded")]
+pub(crate) mod embedded;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
 mod own;

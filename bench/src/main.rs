@@ -2,8 +2,9 @@
 //!
 //! Modules in reading order: what is asked for (`options`), what is run (`workload`, `runner`), against whom
 //! (`peer`), with which client (`driver`), how it is measured (`meter`, `latency`) and
-//! how it is told (`sample`, `bars`, `report`). `durability`, `groups` and `transactions` are workloads of their own.
-//! This crate never links the broker: it sees what a user sees, a process and a socket.
+//! how it is told (`sample`, `bars`, `report`). `durability`, `groups`, `transactions` and `embedded` are workloads of their
+//! own. But for the last, which is a feature, the broker is not linked: it is seen as a user sees it, a process and a
+//! socket.
 
 mod bars;
 mod driver;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         options::Command::Durability(options) => durability::run(&options),
         options::Command::Groups(options) => groups::run(&options),
         options::Command::Transactions(options) => transactions::run(&options),
+        #[cfg(feature = "embedded")]
+        options::Command::Embedded(options) => driver::embedded::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,27 @@ pub(crate) enum Command {
     Groups(GroupsOptions),
     /// Transactions: beside the same load without them, commits, those that are open, reading only what is committed.
     Transactions(TransactionsOptions),
+    /// The broker inside the client's process: one acknowledgement, and a replay.
+    #[cfg(feature = "embedded")]
+    Embedded(EmbeddedOptions),
+}
+
+/// Options of `embedded`.
+#[cfg(feature = "embedded")]
+#[derive(Debug, Args)]
+pub(crate) struct EmbeddedOptions {
+    /// Folder for the broker's data [default: the system's temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Shorter measurements.
+    #[arg(long, conflicts_with = "smoke")]
+    pub(crate) quick: bool,
+    /// Seconds: shows that the bench works, measures nothing.
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// JSON lines instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `transactions`.
@@ -300,9 +321,7 @@ mod tests {
         let line = ["millstream-bench", "produce-consume"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).unwrap().command {
             Command::ProduceConsume(options) => options.plan(),
-            other @ (Command::Durability(_) | Command::Groups(_) | Command::Transactions(_)) => {
-                panic!("{other:?}")
-            }
+            other => panic!("{other:?}"),
         }
     }
 

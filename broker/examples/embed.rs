@@ -18,6 +18,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let broker = builder.start()?;
     writeln!(std::io::stdout(), "Kafka clients may connect to {}", broker.kafka_address())?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
-    broker.shutdown();
+    drop(broker);
     Ok(())
 }

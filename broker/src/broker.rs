@@ -1,47 +1,36 @@
 //! A broker in this process: built, started, stopped.
 
+mod here;
 mod http;
+mod in_process;
 mod listener;
 mod opening;
+mod running;
 #[cfg(feature = "sim")]
 mod sim;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-
-use crate::groups;
-use crate::machine::Control;
 use crate::meta_store::MetaError;
-use crate::metadata::believed_time::REMEMBER_EACH;
 use crate::metadata::topics::RecoverySummary;
-use crate::node::{Node, NodeParts};
+use crate::node::Node;
 use crate::settings::{self, BrokerSettings, SettingError, Written};
 use crate::storage::data_dir::{DataDir, DataDirError};
-use crate::storage::maintenance::Maintenance;
-use crate::transactions;
 
-use listener::{Listener, SLOTS};
-use opening::Opened;
+use here::Here;
+pub use in_process::InProcess;
+use opening::Ground;
+use running::{Answer, Running};
 #[cfg(feature = "sim")]
 pub use sim::{SimBroker, SimOptions};
 
 /// How long a stopping broker waits for the answers to requests that it has read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a stopping broker waits for its connections' tasks once they are answered or given up.
-const DATA_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a stopping broker waits for administrative work that has begun.
-const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Threads on which the control plane may wait for the disk at a time.
-const BLOCKING_THREADS: usize = 16;
+/// The data folder of a broker in memory, on a disk of its own.
+const IN_MEMORY_FOLDER: &str = "/memory";
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +58,12 @@ pub enum StartError {
     /// The system gives no threads.
     #[error("the system refuses to start threads: {0}")]
     Threads(std::io::Error),
+    /// [`BrokerBuilder::start_here`] was called outside of a tokio runtime.
+    #[error("a broker without threads needs the tokio runtime that it is started in, and there is none")]
+    NoRuntime,
+    /// [`BrokerBuilder::start_here`] of a broker that would keep its runtime waiting.
+    #[error("a broker without threads must be in memory and have no port: {0} is asked for")]
+    NotHere(&'static str),
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -83,10 +78,26 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 /// What a broker is to be like. Settings are checked by `start`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct BrokerBuilder {
-    data_dir: Option<PathBuf>,
+    data: Data,
+    listens: bool,
     settings: Vec<(String, String)>,
+}
+
+/// Where the data lies.
+#[derive(Debug, Clone)]
+enum Data {
+    /// Where the settings say.
+    AsSet,
+    Folder(PathBuf),
+    Memory,
+}
+
+impl Default for BrokerBuilder {
+    fn default() -> Self {
+        Self { data: Data::AsSet, listens: true, settings: Vec::new() }
+    }
 }
 
 impl BrokerBuilder {
@@ -94,14 +105,32 @@ impl BrokerBuilder {
     /// `log.dir`, for paths of any kind.
     #[must_use]
     pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.data_dir = Some(folder.into());
+        self.data = Data::Folder(folder.into());
+        self
+    }
+
+    /// Keeps everything in the memory of this process, and nothing of it anywhere else: what the broker stores is gone
+    /// when it stops, and memory of what is deleted or grows too old is given back. Everything that is acknowledged is
+    /// as safe as the process, whatever `acks` asks for. Appends are refused before the machine's memory is full
+    /// (`log.disk.free.min.bytes`). For tests, and for programs that need a broker for as long as they run.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.data = Data::Memory;
         self
     }
 
     /// HOST:PORT for Kafka clients; port 0 takes a free one. The same as setting `listeners`.
     #[must_use]
-    pub fn listen(self, address: impl Into<String>) -> Self {
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listens = true;
         self.set("listeners", address)
+    }
+
+    /// No port for Kafka clients: only this process can connect, through [`Broker::in_process`].
+    #[must_use]
+    pub fn no_listener(mut self) -> Self {
+        self.listens = false;
+        self
     }
 
     /// HOST:PORT for metrics and health. The same as setting `http.listener`.
@@ -143,51 +172,103 @@ impl BrokerBuilder {
     /// # Errors
     /// See [`StartError`]; nothing keeps running after one.
     pub fn begin(self) -> Result<Broker, StartError> {
+        let listens = self.listens;
+        let Checked { settings, ground, folders } = self.check()?;
+        let advertised = settings.text("advertised.listeners").to_owned();
+        let (running, addresses) = Running::start(settings, &ground, &folders, listens)?;
+        let advertised = (!advertised.is_empty()).then_some(advertised);
+        Ok(Broker { addresses, advertised, life: Some(Life::Threads(Box::new(running))) })
+    }
+
+    /// Starts a broker that has no threads: it is made of tasks of the tokio runtime in which this is called, and goes
+    /// by the clock of that runtime. A test whose clock is paused thereby decides when sessions expire, long polls
+    /// end and records grow old, and waits for none of it. For a broker that is [`in_memory`](Self::in_memory) and
+    /// has [`no_listener`](Self::no_listener).
+    ///
+    /// It has what the runtime has: one processor, if the runtime has one thread, and no time while somebody
+    /// blocks it. Times that a *client* writes into records are those of the system all the same.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), millstream_broker::StartError> {
+    /// let broker = millstream_broker::Broker::builder().in_memory().no_listener().start_here()?;
+    /// tokio::time::sleep(std::time::Duration::from_secs(3600)).await; // at once, for the broker as well
+    /// broker.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing keeps running after one.
+    pub fn start_here(self) -> Result<Broker, StartError> {
+        if self.listens {
+            return Err(StartError::NotHere("a port for Kafka clients"));
+        }
+        if !matches!(self.data, Data::Memory) {
+            return Err(StartError::NotHere("a data folder"));
+        }
+        let Checked { settings, ground, folders } = self.check()?;
+        if !settings.text("http.listener").is_empty() {
+            return Err(StartError::NotHere("a port for HTTP"));
+        }
+        let here = Here::start(settings, &ground, &folders[0])?;
+        let addresses = Addresses { kafka: None, http: None };
+        Ok(Broker { addresses, advertised: None, life: Some(Life::Here(here)) })
+    }
+
+    fn check(self) -> Result<Checked, StartError> {
         let mut written = Written::new();
         for (name, value) in &self.settings {
             settings::write(&mut written, name, value)?;
         }
-        if let Some(folder) = &self.data_dir {
+        if let Data::Folder(folder) = &self.data {
             settings::write(&mut written, "log.dir", &folder.to_string_lossy())?;
         }
         let settings = BrokerSettings::new(written)?;
-        let folders = match self.data_dir {
-            Some(folder) => vec![folder],
-            None => settings.data_dirs(),
+        let (ground, folders) = match self.data {
+            Data::AsSet => (Ground::files(), settings.data_dirs()),
+            Data::Folder(folder) => (Ground::files(), vec![folder]),
+            Data::Memory => (Ground::memory(), vec![IN_MEMORY_FOLDER.into()]),
         };
-        Broker::begin(settings, &folders)
+        Ok(Checked { settings, ground, folders })
     }
 }
 
-/// A running broker. Dropping it stops it gracefully, as [`shutdown`](Self::shutdown) does.
+/// What a builder comes to.
+struct Checked {
+    settings: BrokerSettings,
+    ground: Ground,
+    folders: Vec<PathBuf>,
+}
+
+/// Where a broker can be reached.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    kafka: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+}
+
+/// A running broker. Dropping it stops it gracefully and blocks until it has stopped, also within asynchronous code;
+/// [`shutdown`](Self::shutdown) does not block. Connections [`in_process`](Self::in_process) are not waited for by a
+/// drop, which may block the very thread that serves them.
 ///
-/// ```no_run
-/// let folder = std::env::temp_dir().join("orders");
-/// let broker = millstream_broker::Broker::builder().data_dir(folder).listen("127.0.0.1:0").start()?;
+/// ```
+/// let broker = millstream_broker::Broker::builder().in_memory().listen("127.0.0.1:0").start()?;
 /// println!("bootstrap.servers={}", broker.kafka_address());
 /// # Ok::<(), millstream_broker::StartError>(())
 /// ```
 #[derive(Debug)]
 pub struct Broker {
-    kafka_address: SocketAddr,
-    http_address: Option<SocketAddr>,
+    addresses: Addresses,
     advertised: Option<String>,
     /// Taken when the broker stops.
-    running: Option<Running>,
+    life: Option<Life>,
 }
 
-/// What a stop has to end, in this order.
 #[derive(Debug)]
-struct Running {
-    connections: Arc<Semaphore>,
-    data_plane: Runtime,
-    control_plane: Runtime,
-    node: Arc<Node>,
-    /// Opens what was there at the start.
-    recovery: std::thread::JoinHandle<()>,
-    /// In the order of the node's directories.
-    data_dirs: Vec<DataDir>,
-    maintenance: Maintenance,
+enum Life {
+    Threads(Box<Running>),
+    Here(Here),
 }
 
 impl Broker {
@@ -198,15 +279,18 @@ impl Broker {
     }
 
     /// Where Kafka clients are served.
+    ///
+    /// # Panics
+    /// If the broker was started with [`BrokerBuilder::no_listener`].
     #[must_use]
     pub fn kafka_address(&self) -> SocketAddr {
-        self.kafka_address
+        self.addresses.kafka.expect("a broker that was started with no_listener() has no address")
     }
 
     /// Where HTTP is served, if it is.
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http_address
+        self.addresses.http
     }
 
     /// HOST:PORT that clients are told to connect to; `None` if each is told the address that it dialled.
@@ -215,164 +299,93 @@ impl Broker {
         self.advertised.as_deref()
     }
 
+    /// The way to this broker from within its process: no port, no system call. Clients of `millstream-client` take it
+    /// with that crate's feature `embedded`.
+    #[must_use]
+    pub fn in_process(&self) -> InProcess {
+        match self.life() {
+            Life::Threads(running) => running.in_process.clone(),
+            Life::Here(here) => here.in_process.clone(),
+        }
+    }
+
+    /// The hooks that decide which requests go wrong (feature `fault-hooks`, for tests of clients).
+    #[cfg(feature = "fault-hooks")]
+    #[must_use]
+    pub fn faults(&self) -> crate::Faults {
+        self.node().faults.clone()
+    }
+
     /// Waits until every partition that was there at the start is open, or cannot be opened. Blocks; at once once it
     /// has returned.
     ///
-    /// ```no_run
-    /// let broker = millstream_broker::Broker::builder().listen("127.0.0.1:0").begin()?;
-    /// println!("bootstrap.servers={}", broker.kafka_address());
+    /// ```
+    /// let broker = millstream_broker::Broker::builder().in_memory().no_listener().begin()?;
     /// let recovered = broker.wait_recovered();
     /// assert_eq!(recovered.failed, 0, "the log says why");
     /// # Ok::<(), millstream_broker::StartError>(())
     /// ```
     pub fn wait_recovered(&self) -> RecoverySummary {
-        let running = self.running.as_ref().expect("it is taken when the broker is dropped");
-        running.node.topics.recovery().wait()
+        self.node().topics.recovery().wait()
     }
 
-    /// Stops: no new connections, answers to what was read, everything on disk. Blocks; may be called
-    /// from asynchronous code, which it blocks as well.
-    pub fn shutdown(self) {
-        drop(self);
-    }
-
-    fn begin(settings: BrokerSettings, folders: &[PathBuf]) -> Result<Self, StartError> {
-        let (first_path, further_paths) = folders.split_first().expect("there is always one");
-        let first = DataDir::lock(opening::disk(), first_path)?;
-        let kafka = Listener::bind("listeners", settings.text("listeners"))?;
-        let http = match settings.text("http.listener") {
-            "" => None,
-            address => Some(Listener::bind("http.listener", address)?),
-        };
-        let Opened { machine, store, identity, directories, missing, data_dirs } =
-            opening::open(&settings, first, further_paths)?;
-        let data_plane = runtime("millstream-data", data_threads(&settings)).map_err(StartError::Threads)?;
-        let control_plane = runtime("millstream-ctl", 1).map_err(StartError::Threads)?;
-        let http_address = http.as_ref().map(Listener::address);
-        let advertised = settings.text("advertised.listeners").to_owned();
-        let control = Control::Threads(control_plane.handle().clone());
-        let parts = NodeParts { machine, control, identity, store, directories, missing, http_address };
-        let node = Arc::new(Node::open(settings, parts)?);
-        let connections = Arc::new(Semaphore::new(SLOTS));
-        let kafka_address = kafka.address();
-        kafka.serve(&data_plane, Arc::clone(&node), Arc::clone(&connections))?;
-        if let Some(http) = http {
-            let listener = http.listen(&control_plane)?;
-            control_plane.spawn(http::serve(listener, Arc::clone(&node)));
+    /// Stops: no new connections, answers to what was read, everything on disk. Takes as long as clients take their
+    /// answers, 10 s at most, and the disk what is not on it yet. Whoever drops the future does not stop this, but a
+    /// broker of [`BrokerBuilder::start_here`] then gives no more answers.
+    pub async fn shutdown(mut self) {
+        match self.life.take() {
+            Some(Life::Threads(running)) => match running.stop_elsewhere(Answer::Everybody) {
+                Ok(stopping) => stopping.wait().await,
+                Err(error) => no_thread(&error),
+            },
+            Some(Life::Here(here)) => here.shutdown().await,
+            None => {}
         }
-        control_plane.spawn(upkeep(Arc::clone(&node)));
-        control_plane.spawn(groups::keep_time(Arc::clone(&node)));
-        control_plane.spawn(groups::seen::watch(Arc::clone(&node)));
-        control_plane.spawn(transactions::keep_time(Arc::clone(&node)));
-        control_plane.spawn(transactions::orphans::keep_watch(Arc::clone(&node)));
-        data_plane.spawn(transactions::write_markers(Arc::clone(&node)));
-        if !kafka_address.ip().is_loopback() {
-            tracing::warn!(address = %kafka_address, "whoever can reach this address can read and write everything: there is no authentication");
-        }
-        tracing::info!(address = %kafka_address, folder = %first_path.display(), "serving Kafka clients");
-        let recovery = recover(&node).map_err(StartError::Threads)?;
-        let maintenance = Maintenance::start(&node).map_err(StartError::Threads)?;
-        let running =
-            Running { connections, data_plane, control_plane, node, recovery, data_dirs, maintenance };
-        let advertised = (!advertised.is_empty()).then_some(advertised);
-        Ok(Self { kafka_address, http_address, advertised, running: Some(running) })
     }
-}
 
-fn data_threads(settings: &BrokerSettings) -> usize {
-    match settings.data_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    }
-}
-
-/// One runtime of several threads, rather than one of each thread: on two cores, librdkafka's load and a
-/// closed loop of single records showed no difference beyond noise, and no connection waits for another
-/// one's thread.
-fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name(name)
-        .enable_io()
-        .enable_time()
-        .build()
-}
-
-/// Opens the logs on a thread of its own, while clients are answered.
-fn recover(node: &Arc<Node>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let node = Arc::clone(node);
-    std::thread::Builder::new().name("millstream-recovery".into()).spawn(move || {
-        node.topics.recover(&|| node.is_stopping());
-        node.groups.warm_up(&node);
-        node.transactions.warm_up(&node);
-    })
-}
-
-/// Folds what histograms have collected, so that they do not grow between two scrapes, and remembers the time.
-async fn upkeep(node: Arc<Node>) {
-    let mut each_second = tokio::time::interval(Duration::from_secs(1));
-    let mut remembered: Option<Instant> = None;
-    loop {
-        each_second.tick().await;
-        node.metrics.upkeep();
-        node.metrics.show_clock(node.time.state());
-        if remembered.is_none_or(|at| at.elapsed() >= REMEMBER_EACH) {
-            remembered = Some(Instant::now());
-            let node = Arc::clone(&node);
-            drop(node.control.clone().spawn_blocking(move || node.time.remember()));
+    fn node(&self) -> &Node {
+        match self.life() {
+            Life::Threads(running) => &running.node,
+            Life::Here(here) => &here.node,
         }
+    }
+
+    fn life(&self) -> &Life {
+        self.life.as_ref().expect("it is taken when the broker stops")
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        // A runtime may not be stopped from within another one; a thread of its own is within none.
-        let stopping = std::thread::Builder::new().name("millstream-stop".into()).spawn(|| running.stop());
-        match stopping.map(std::thread::JoinHandle::join) {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => {
-                tracing::error!("the broker panicked while it stopped; the next start checks its logs");
-            }
-            Err(error) => {
-                tracing::error!(%error, "no thread to stop the broker; the next start checks its logs");
+        // The other kind stops by being dropped.
+        if let Some(Life::Threads(running)) = self.life.take() {
+            match running.stop_elsewhere(Answer::OverSockets) {
+                Ok(stopping) => stopping.join(),
+                Err(error) => no_thread(&error),
             }
         }
     }
 }
 
-impl Running {
-    fn stop(self) {
-        self.node.stop();
-        let all = self.connections.acquire_many(u32::try_from(SLOTS).expect("it came from an i32"));
-        // Closed semaphores give no permits, and nobody closes this one: only time can run out.
-        let drained =
-            self.control_plane.block_on(async { tokio::time::timeout(DRAIN_TIMEOUT, all).await.is_ok() });
-        if !drained {
-            tracing::warn!("connections that did not take their answers in time are cut");
+fn no_thread(error: &std::io::Error) {
+    tracing::error!(%error, "no thread to stop the broker; the next start checks its logs");
+}
+
+/// Closes what is open and says so in the data folders.
+fn close(node: &Node, data_dirs: &[DataDir]) {
+    node.time.remember();
+    let mut all_clean = true;
+    for (directory, data_dir) in node.topics.directories().iter().zip(data_dirs) {
+        let folder = directory.path.display();
+        if let Err(error) = node.topics.close(directory) {
+            tracing::error!(%folder, %error, "not every partition could be closed; the next start checks the logs");
+            all_clean = false;
+        } else if let Err(error) = data_dir.mark_clean() {
+            tracing::error!(%folder, %error, "the data folder takes no mark; the next start checks the logs");
+            all_clean = false;
         }
-        let Self { node, recovery, maintenance, data_dirs, data_plane, control_plane, .. } = self;
-        if recovery.join().is_err() {
-            tracing::error!("recovery panicked; the next start checks the logs");
-        }
-        maintenance.stop();
-        data_plane.shutdown_timeout(DATA_TIMEOUT);
-        control_plane.shutdown_timeout(CONTROL_TIMEOUT);
-        node.time.remember();
-        let mut all_clean = true;
-        for (directory, data_dir) in node.topics.directories().iter().zip(&data_dirs) {
-            let folder = directory.path.display();
-            if let Err(error) = node.topics.close(directory) {
-                tracing::error!(%folder, %error, "not every partition could be closed; the next start checks the logs");
-                all_clean = false;
-            } else if let Err(error) = data_dir.mark_clean() {
-                tracing::error!(%folder, %error, "the data folder takes no mark; the next start checks the logs");
-                all_clean = false;
-            }
-        }
-        if all_clean {
-            tracing::info!("stopped");
-        }
+    }
+    if all_clean {
+        tracing::info!("stopped");
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod frame;
 mod outbox;
+pub(crate) mod pipe;
 pub(crate) mod session;
 mod transport;
 
@@ -21,7 +22,11 @@ use millstream_protocol::ApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info, warn};
 
-use crate::dispatch::{Boxed, Meanwhile, Outcome, Peer, dispatch};
+#[cfg(not(feature = "fault-hooks"))]
+use crate::dispatch::dispatch;
+#[cfg(feature = "fault-hooks")]
+use crate::dispatch::faults::dispatch;
+use crate::dispatch::{Boxed, Meanwhile, Outcome, Peer};
 use crate::node::Node;
 
 use frame::{FrameError, FrameReader};

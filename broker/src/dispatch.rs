@@ -1,5 +1,8 @@
 //! One table: which API, which versions, which handler. What is not in it is neither advertised nor served.
 
+#[cfg(feature = "fault-hooks")]
+pub(crate) mod faults;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -12,6 +15,7 @@ use millstream_protocol::{ApiKey, Chunk, ErrorCode, KStr, Request, encode_respon
 
 use crate::connection::session::Incoming;
 use crate::handlers;
+use crate::metadata::cluster_view::Dialled;
 use crate::node::Node;
 
 /// A future of a handler, polled by the connection that asked.
@@ -20,10 +24,10 @@ pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Who asks: shared by all requests of one connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// The client's end of the connection.
+    /// The client's end of the connection; of a client in this process, some address of this machine.
     pub(crate) address: SocketAddr,
     /// Our end, as the client dialled it: what the client is told to connect to.
-    pub(crate) dialled: SocketAddr,
+    pub(crate) dialled: Dialled,
 }
 
 /// What a peer does until it is answered, as far as can be told.

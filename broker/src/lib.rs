@@ -4,7 +4,7 @@
 //! use millstream_broker::Broker;
 //! let broker = Broker::builder().data_dir("./millstream-data").listen("127.0.0.1:0").start()?;
 //! println!("Kafka clients may connect to {}", broker.kafka_address());
-//! broker.shutdown();
+//! drop(broker); // stops it, and waits until everything is on disk
 //! # Ok::<(), millstream_broker::StartError>(())
 //! ```
 //!
@@ -33,10 +33,16 @@ mod transactions;
 
 mod metrics;
 
-pub use broker::{Broker, BrokerBuilder, StartError};
+pub use broker::{Broker, BrokerBuilder, InProcess, StartError};
 #[cfg(feature = "sim")]
 pub use broker::{SimBroker, SimOptions};
+pub use connection::pipe::InProcessStream;
+#[cfg(feature = "fault-hooks")]
+pub use dispatch::faults::{Fault, Faults, FaultyRequest};
 pub use meta_store::MetaError;
+pub use metadata::cluster_view::IN_PROCESS;
 pub use metadata::topics::RecoverySummary;
 pub use settings::SettingError;
 pub use storage::data_dir::DataDirError;
+
+pub use millstream_protocol as protocol;

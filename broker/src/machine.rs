@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use millstream_log::Clock;
+use millstream_log::{Clock, SystemClock};
 use millstream_protocol::Uuid;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -19,13 +19,23 @@ pub(crate) struct Machine {
     pub(crate) threads: usize,
 }
 
+impl Machine {
+    /// What the system gives.
+    pub(crate) fn of_the_system() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            uuids: Arc::new(Uuids::Random),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
 /// Where work goes that may wait for the disk: away from the data plane.
 #[derive(Debug, Clone)]
 pub(crate) enum Control {
     /// The control plane's threads.
     Threads(Handle),
-    /// A task of the only thread there is: a simulated disk does not wait.
-    #[cfg(feature = "sim")]
+    /// A task like any other: memory does not wait, nor does a simulated disk.
     Tasks(Handle),
 }
 
@@ -37,7 +47,6 @@ impl Control {
     ) -> JoinHandle<R> {
         match self {
             Self::Threads(runtime) => runtime.spawn_blocking(work),
-            #[cfg(feature = "sim")]
             Self::Tasks(runtime) => runtime.spawn(async move { work() }),
         }
     }

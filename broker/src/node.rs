@@ -50,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) frames: Arc<FrameMemory>,
     pub(crate) metrics: Metrics,
     pub(crate) compactions: Compactions,
+    #[cfg(feature = "fault-hooks")]
+    pub(crate) faults: crate::dispatch::faults::Faults,
     /// Where HTTP is served, if it is.
     pub(crate) http_address: Option<SocketAddr>,
     /// The control plane: whatever may wait for the disk runs here, away from the data plane.
@@ -113,6 +115,8 @@ impl Node {
             frames: FrameMemory::new(settings.frames_in_flight_bytes),
             metrics,
             compactions: Compactions::default(),
+            #[cfg(feature = "fault-hooks")]
+            faults: crate::dispatch::faults::Faults::default(),
             http_address,
             control,
             stop: Arc::default(),

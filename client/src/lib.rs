@@ -31,6 +31,8 @@ mod error;
 
 mod encoding;
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 #[cfg(any(test, feature = "fake-broker"))]
 pub mod fake;
 

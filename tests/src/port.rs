@@ -20,10 +20,18 @@ impl Port {
     /// # Errors
     /// There is none.
     pub fn reserve() -> io::Result<Self> {
+        Self::reserve_number(0)
+    }
+
+    /// This one.
+    ///
+    /// # Errors
+    /// Somebody has it.
+    pub fn reserve_number(number: u16) -> io::Result<Self> {
         let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         // Two sockets may share an address if both say this and the first does not listen.
         sockopt::set_socket_reuseaddr(&held, true)?;
-        bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+        bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, number))?;
         let address = SocketAddrV4::try_from(getsockname(&held)?)?.into();
         Ok(Self { _held: held, address })
     }

@@ -439,7 +439,7 @@ async fn members_outlive_their_broker() {
                 *wanted += 1;
             }
             let committing = consumer.commit(consumer.positions());
-            tokio::task::block_in_place(|| broker.shutdown());
+            broker.shutdown().await;
             // The commit finds nobody, or is cut off; it is made up for.
             let restarted = async { begin(dir.path(), &address.to_string()) };
             let (committed, started) = tokio::join!(committing, restarted);
@@ -450,7 +450,7 @@ async fn members_outlive_their_broker() {
         assert_eq!(committed.iter().map(|of| of.offset).collect::<Vec<_>>(), [150, 150], "{protocol:?}");
         consumer.close().await.unwrap();
         drop(client);
-        tokio::task::block_in_place(|| broker.shutdown());
+        broker.shutdown().await;
     }
 }
 

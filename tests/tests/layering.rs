@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("millstream-protocol", &[]),
     ("millstream-protocol-gen", &[]),
     ("millstream-log", &["millstream-protocol"]),
-    ("millstream-client", &["millstream-protocol"]),
+    ("millstream-client", &["millstream-protocol", "millstream-broker"]),
     ("millstream-producer", &["millstream-client", "millstream-protocol"]),
     ("millstream-consumer", &["millstream-client", "millstream-protocol"]),
     ("millstream-broker", &["millstream-protocol", "millstream-log"]),
@@ -26,8 +26,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "millstream-examples",
+        &[
+            "millstream-broker",
+            "millstream-producer",
+            "millstream-consumer",
+            "millstream-client",
+            "millstream-protocol",
+        ],
+    ),
+    (
         "millstream-bench",
         &[
+            "millstream-broker",
             "millstream-producer",
             "millstream-consumer",
             "millstream-client",
@@ -35,6 +46,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// Edges that are there only for those who ask for them by a feature.
+const OPTIONAL: &[(&str, &str)] =
+    &[("millstream-client", "millstream-broker"), ("millstream-bench", "millstream-broker")];
 
 /// The package that may depend on all others.
 const TESTS: &str = "millstream-tests";
@@ -82,6 +97,18 @@ fn a_package_depends_only_on_the_rooms_below_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_edge_for_those_who_ask_is_a_feature_and_off_by_default() {
+    let metadata = workspace();
+    for (from, to) in OPTIONAL {
+        let package = metadata.packages.iter().find(|package| package.name.as_str() == *from).unwrap();
+        let edge = package.dependencies.iter().find(|edge| edge.name == *to).unwrap();
+        assert!(edge.optional, "{from} -> {to} has to be optional");
+        let default = package.features.get("default").into_iter().flatten();
+        assert_eq!(default.collect::<Vec<_>>(), Vec::<&String>::new(), "{from} has default features");
+    }
 }
 
 /// What a program is built with that depends on these packages with these features.

@@ -63,7 +63,7 @@ async fn records_of_an_idle_topic_are_gone_within_a_minute_of_their_time_and_sta
     assert!(matches!(refused, ConsumeError::OutOfRange { .. }), "{refused}");
     produce(&client, 1, b"next").await;
     assert_eq!(offset(&client, OffsetAt::Latest).await, 101);
-    broker.shutdown();
+    broker.shutdown().await;
     let broker = builder(&folder).start().unwrap();
     let client = client_of(&broker).await;
     assert!(offset(&client, OffsetAt::Earliest).await >= 100, "deleted records are back after a restart");

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::StartError;
 use crate::connection::Connection;
 use crate::dispatch::Peer;
+use crate::metadata::cluster_view::Dialled;
 use crate::node::Node;
 
 /// Connections that the system holds until they are accepted.
@@ -81,6 +82,13 @@ impl Listener {
 /// The most connections that could ever be allowed. Taking all of their slots waits for the end of all.
 pub(super) const SLOTS: usize = i32::MAX as usize;
 
+/// Ready once nobody has a slot.
+pub(super) async fn all_returned(slots: &Semaphore) {
+    let all = u32::try_from(SLOTS).expect("it came from an i32");
+    // A closed semaphore gives no permits, and nobody closes this one.
+    let _ = slots.acquire_many(all).await;
+}
+
 async fn accept(listener: tokio::net::TcpListener, node: Arc<Node>, connections: Arc<Semaphore>) {
     let stop = node.stopped();
     tokio::pin!(stop);
@@ -129,6 +137,7 @@ fn admit(node: &Arc<Node>, connections: &Arc<Semaphore>, stream: TcpStream, addr
         }
     };
     let open = Open::new(Arc::clone(node), slot);
+    let dialled = Dialled::Socket(dialled);
     let connection = Connection::new(Arc::clone(node), Peer { address, dialled }, stream);
     tokio::spawn(async move {
         connection.serve().await;
@@ -137,13 +146,13 @@ fn admit(node: &Arc<Node>, connections: &Arc<Semaphore>, stream: TcpStream, addr
 }
 
 /// Counts a connection for as long as it lives, also when its task panics.
-struct Open {
+pub(super) struct Open {
     node: Arc<Node>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Open {
-    fn new(node: Arc<Node>, slot: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(node: Arc<Node>, slot: OwnedSemaphorePermit) -> Self {
         node.metrics.connection_opened();
         Self { node, _slot: slot }
     }

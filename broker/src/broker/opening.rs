@@ -1,19 +1,19 @@
 //! From locked folders to what a node is made of: metadata is read, the leader epoch claimed, each data folder
 //! settled.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_log::{CleanStart, Disk, Flusher, RealDisk, SystemClock};
+use millstream_log::{CleanStart, Disk, Flusher, MemoryDisk, RealDisk};
 use millstream_protocol::Uuid;
 
 use super::StartError;
-use crate::machine::{Machine, Uuids};
+use crate::machine::Machine;
 use crate::meta_store::{LocalMetaStore, MetaStore};
 use crate::metadata::identity::{self, Identity};
 use crate::metadata::topics::homes_in_use;
 use crate::settings::BrokerSettings;
-use crate::storage::data_dir::DataDir;
+use crate::storage::data_dir::{DataDir, DataDirError};
 use crate::storage::directory::{Directory, DirectoryParts};
 use crate::storage::folders::{FIRST, FoldersError, Missing, Taking};
 
@@ -37,24 +37,56 @@ impl From<FoldersError> for StartError {
     }
 }
 
-/// The disk of this machine.
-pub(super) fn disk() -> Arc<dyn Disk> {
-    Arc::new(RealDisk)
+/// What the data lies on.
+#[derive(Debug)]
+pub(super) struct Ground {
+    disk: Arc<dyn Disk>,
+    kind: Kind,
 }
 
-/// Opens the first folder, which is locked already, and those beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The file systems of this machine.
+    Files,
+    /// Memory that nobody else can have. To make it durable takes no time, so nobody waits for it.
+    Memory,
+}
+
+impl Ground {
+    pub(super) fn files() -> Self {
+        Self { disk: Arc::new(RealDisk), kind: Kind::Files }
+    }
+
+    pub(super) fn memory() -> Self {
+        Self { disk: Arc::new(MemoryDisk::default()), kind: Kind::Memory }
+    }
+
+    /// Takes a data folder for this broker alone.
+    pub(super) fn take(&self, folder: &Path) -> Result<DataDir, DataDirError> {
+        let disk = Arc::clone(&self.disk);
+        match self.kind {
+            Kind::Files => DataDir::lock(disk, folder),
+            Kind::Memory => DataDir::unlocked(disk, folder),
+        }
+    }
+
+    fn flusher(&self, settings: &BrokerSettings, machine: &Machine) -> Arc<Flusher> {
+        match self.kind {
+            Kind::Files => Flusher::start(settings.flusher_threads),
+            Kind::Memory => Flusher::on_clock(Arc::clone(&machine.clock)),
+        }
+    }
+}
+
+/// Opens the first folder, which is taken already, and those beside it.
 pub(super) fn open(
     settings: &BrokerSettings,
-    mut first: DataDir,
-    further: &[PathBuf],
+    ground: &Ground,
+    machine: Machine,
+    (mut first, further): (DataDir, &[PathBuf]),
 ) -> Result<Opened, StartError> {
-    let disk = disk();
+    let disk = Arc::clone(&ground.disk);
     first.prepare(None)?;
-    let machine = Machine {
-        clock: Arc::new(SystemClock),
-        uuids: Arc::new(Uuids::Random),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-    };
     let store: Arc<dyn MetaStore> = Arc::new(LocalMetaStore::open(Arc::clone(&disk), &first.meta())?);
     let lived_in = homes_in_use(&*store)?;
     let taking = Taking { disk: &disk, store: &*store, uuids: &machine.uuids, lived_in: &lived_in };
@@ -72,7 +104,7 @@ pub(super) fn open(
             id,
             path: folder.path().to_owned(),
             disk: Arc::clone(&disk),
-            flusher: Flusher::start(settings.flusher_threads),
+            flusher: ground.flusher(settings, &machine),
             // A new folder has no mark, and nothing to be checked.
             clean: if identity.clean == CleanStart::Yes { CleanStart::Yes } else { *own },
             low_water: settings.low_water,

@@ -11,17 +11,18 @@ use std::time::Duration;
 
 use millstream_log::{Clock, CompactLimits, Demand, Disk, Flusher, ManualClock, Pace, PowerCut, SimDisk};
 use parking_lot::Mutex;
-use tokio::io::DuplexStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::StartError;
 use crate::connection::Connection;
+use crate::connection::pipe::InProcessStream;
 use crate::dispatch::Peer;
 use crate::groups;
 use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::believed_time::REMEMBER_EACH;
+use crate::metadata::cluster_view::Dialled;
 use crate::metadata::identity;
 use crate::node::{Node, NodeParts};
 use crate::settings::{self, BrokerSettings, Written};
@@ -32,9 +33,6 @@ use crate::storage::maintenance::{Cleaner, Keeper};
 use crate::transactions;
 
 const FOLDER: &str = "/data";
-
-/// Bytes that a connection holds in each direction.
-const PIPE_BYTES: usize = 64 * 1024;
 
 /// What a simulated broker runs on.
 #[derive(Clone, Debug)]
@@ -142,10 +140,10 @@ impl SimBroker {
 
     /// The client's end of a new connection.
     #[must_use]
-    pub fn connect(&self) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    pub fn connect(&self) -> InProcessStream {
+        let (ours, theirs) = InProcessStream::pair();
         let address = ([127, 0, 0, 1], 9092).into();
-        let peer = Peer { address, dialled: address };
+        let peer = Peer { address, dialled: Dialled::Socket(address) };
         let connection = Connection::new(Arc::clone(&self.node), peer, ours);
         self.connections.lock().spawn(connection.serve());
         theirs

@@ -48,7 +48,8 @@ impl Outbox {
             match chunk {
                 Chunk::Bytes(bytes) if self.gathered.len() + bytes.len() > GATHERED_BYTES_MAX => {
                     self.flush(stream, More::Follows).await?;
-                    self.send(stream, &bytes, More::No).await?;
+                    let send = |stream: &mut T, sent| stream.try_send_piece(&bytes, sent, More::No);
+                    self.send_all(stream, bytes.len(), send).await?;
                 }
                 Chunk::Bytes(bytes) => self.gathered.extend_from_slice(&bytes),
                 Chunk::File(slice) if slice.length < SENDFILE_BYTES_MIN => self.gather_slice(&slice)?,

@@ -1,4 +1,4 @@
-//! What a connection needs of the thing that carries its bytes: a socket, or a pipe in memory in simulation.
+//! What a connection needs of the thing that carries its bytes: a socket, or a pipe in memory (`pipe`).
 //!
 //! Generic, never `dyn`: for a socket it compiles to the system calls and nothing else.
 
@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 
+use bytes::Bytes;
 use millstream_protocol::FileSlice;
 use rustix::net::{SendFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -21,6 +22,10 @@ pub(crate) enum More {
 /// A byte stream in both directions. The `try_` calls fail with `WouldBlock` while the peer takes no more.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn try_send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
+    /// The same for what follows the first `sent` bytes of a piece, which may be kept instead of copied.
+    fn try_send_piece(&mut self, piece: &Bytes, sent: usize, more: More) -> io::Result<usize> {
+        self.try_send(&piece[sent..], more)
+    }
     /// Sends what follows the first `sent` bytes of a slice, or a part of it; 0 if its file ends before.
     fn try_send_file(&mut self, slice: &FileSlice, sent: usize) -> io::Result<usize>;
     /// Ready when sending may be tried again.
@@ -57,35 +62,5 @@ impl Transport for TcpStream {
 
     fn uncork(&mut self) -> io::Result<()> {
         Ok(sockopt::set_tcp_cork(self, false)?)
-    }
-}
-
-#[cfg(feature = "sim")]
-impl Transport for tokio::io::DuplexStream {
-    fn try_send(&mut self, bytes: &[u8], _more: More) -> io::Result<usize> {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match std::pin::Pin::new(self).poll_write(&mut context, bytes) {
-            std::task::Poll::Ready(sent) => sent,
-            std::task::Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
-    fn try_send_file(&mut self, _slice: &FileSlice, _sent: usize) -> io::Result<usize> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated disk has no file of the system's"))
-    }
-
-    /// Writing nothing waits for room as writing something does.
-    async fn writable(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|context| std::pin::Pin::new(&mut *self).poll_write(context, &[]))
-            .await
-            .map(drop)
-    }
-
-    fn cork(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn uncork(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

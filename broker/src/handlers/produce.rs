@@ -517,7 +517,7 @@ fn refuse_request(request: &ProduceRequest, code: ErrorCode) -> Answer<ProduceRe
     }
 }
 
-fn refuse_all(request: &ProduceRequest, code: ErrorCode) -> ProduceResponse {
+pub(crate) fn refuse_all(request: &ProduceRequest, code: ErrorCode) -> ProduceResponse {
     let refuse = |topic: &TopicProduceData| TopicProduceResponse {
         name: topic.name.clone(),
         topic_id: topic.topic_id,

@@ -28,7 +28,7 @@ use crate::machine::{Control, Machine, Uuids};
 use crate::meta_store::LocalMetaStore;
 use crate::metadata::believed_time::BelievedTime;
 use crate::metadata::cluster_view::tests::TwoNodes;
-use crate::metadata::cluster_view::{ClusterView, SingleNode};
+use crate::metadata::cluster_view::{ClusterView, Dialled, SingleNode};
 use crate::metadata::features::Features;
 use crate::metadata::live_settings::LiveSettings;
 use crate::metadata::producer_ids::ProducerIds;
@@ -103,6 +103,8 @@ impl Cluster {
             frames: FrameMemory::new(1 << 20),
             metrics,
             compactions: Compactions::default(),
+            #[cfg(feature = "fault-hooks")]
+            faults: crate::dispatch::faults::Faults::default(),
             http_address: None,
             control: Control::Threads(tokio::runtime::Handle::current()),
             stop: Arc::default(),
@@ -112,7 +114,7 @@ impl Cluster {
 
     async fn ask<H: Handler>(&self, version: i16, request: H::Request) -> <H::Request as Request>::Response {
         let address = "127.0.0.1:9092".parse().unwrap();
-        let peer = Arc::new(Peer { address, dialled: address });
+        let peer = Arc::new(Peer { address, dialled: Dialled::Socket(address) });
         match H::handle(
             Call {
                 node: Arc::clone(&self.node),

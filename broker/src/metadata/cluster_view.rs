@@ -13,6 +13,21 @@ use super::topics::{Partition, Unavailable};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NodeId(pub(crate) i32);
 
+/// The host that clients in the broker's own process are told to connect to.
+pub const IN_PROCESS: &str = "in-process";
+
+/// Kafka's port: one has to be named.
+const IN_PROCESS_PORT: u16 = 9092;
+
+/// How a client came to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialled {
+    /// Over a socket that is bound here.
+    Socket(SocketAddr),
+    /// Without one, from within this process.
+    InProcess,
+}
+
 /// Where a client reaches a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -36,7 +51,7 @@ pub(crate) trait ClusterView: Send + Sync + std::fmt::Debug {
     fn controller(&self) -> NodeId;
     fn cluster_id(&self) -> &str;
     /// All brokers, as a client that dialled `dialled` should reach them.
-    fn brokers(&self, dialled: SocketAddr) -> Vec<Endpoint>;
+    fn brokers(&self, dialled: Dialled) -> Vec<Endpoint>;
     /// Who leads a partition.
     fn leadership(&self, topic: Uuid, partition: &Partition) -> Leadership;
 }
@@ -111,10 +126,11 @@ impl ClusterView for SingleNode {
         &self.cluster_id
     }
 
-    fn brokers(&self, dialled: SocketAddr) -> Vec<Endpoint> {
-        let (host, port) = match &self.advertised {
-            Some((host, port)) => (host.clone(), *port),
-            None => (dialled.ip().to_canonical().to_string(), dialled.port()),
+    fn brokers(&self, dialled: Dialled) -> Vec<Endpoint> {
+        let (host, port) = match (dialled, &self.advertised) {
+            (Dialled::InProcess, _) => (IN_PROCESS.to_owned(), IN_PROCESS_PORT),
+            (Dialled::Socket(_), Some((host, port))) => (host.clone(), *port),
+            (Dialled::Socket(address), None) => (address.ip().to_canonical().to_string(), address.port()),
         };
         vec![Endpoint { node: SINGLE_NODE, host, port }]
     }
@@ -146,7 +162,7 @@ pub(crate) mod tests {
         fn cluster_id(&self) -> &str {
             "two"
         }
-        fn brokers(&self, _dialled: SocketAddr) -> Vec<Endpoint> {
+        fn brokers(&self, _dialled: Dialled) -> Vec<Endpoint> {
             let endpoint =
                 |id: u16| Endpoint { node: NodeId(i32::from(id)), host: format!("n{id}"), port: 9000 + id };
             vec![endpoint(1), endpoint(2)]
@@ -186,10 +202,11 @@ pub(crate) mod tests {
     #[test]
     fn a_client_is_told_the_address_that_it_dialled_unless_one_is_advertised() {
         let mut node = SingleNode { cluster_id: "c".into(), epoch: LeaderEpoch::new(0), advertised: None };
-        let dialled = "[::ffff:127.0.0.1]:9092".parse().unwrap();
+        let dialled = Dialled::Socket("[::ffff:127.0.0.1]:9092".parse().unwrap());
         assert_eq!(node.brokers(dialled)[0].host, "127.0.0.1");
         node.advertised = Some(("broker.example".into(), 19092));
         let told = &node.brokers(dialled)[0];
         assert_eq!((told.host.as_str(), told.port), ("broker.example", 19092));
+        assert_eq!(node.brokers(Dialled::InProcess)[0].host, IN_PROCESS, "whatever others are told");
     }
 }

@@ -159,7 +159,6 @@ impl DataDir {
     }
 
     /// The same for a folder that nobody else can have, on a disk of its own.
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn unlocked(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, DataDirError> {
         let unusable = |error| DataDirError::Unusable { folder: path.to_owned(), error };
         make_dir(&*disk, path).map_err(unusable)?;

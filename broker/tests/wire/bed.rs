@@ -51,7 +51,7 @@ impl Bed {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.broker.take().unwrap().shutdown();
+        drop(self.broker.take().unwrap());
     }
 
     pub(crate) fn start(&mut self) {

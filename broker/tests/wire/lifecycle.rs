@@ -88,7 +88,7 @@ fn a_broker_can_be_stopped_from_asynchronous_code() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let broker = Broker::builder().data_dir(folder.path()).listen("127.0.0.1:0").start().unwrap();
-        broker.shutdown();
+        drop(broker);
         drop(Broker::builder().data_dir(folder.path()).listen("127.0.0.1:0").start().unwrap());
     });
     assert!(folder.path().join("clean").exists());
@@ -137,7 +137,7 @@ fn a_broker_that_is_stopped_while_it_recovers_loses_nothing() {
     client.produce("t", batch(&["v"]), -1);
     for _ in 0..3 {
         bed.stop();
-        bed.builder().begin().unwrap().shutdown();
+        drop(bed.builder().begin().unwrap());
         bed.start();
         assert_eq!(bed.client().log_end("t"), 1);
     }

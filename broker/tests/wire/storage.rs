@@ -81,7 +81,7 @@ fn partitions_are_spread_over_the_folders_and_found_again() {
     let homes = Two::homes(&mut client);
     let on = |name: &str| homes.iter().filter(|(home, _)| home == name).count();
     assert_eq!((on("a"), on("b")), (2, 2));
-    broker.shutdown();
+    drop(broker);
     assert!(two.path("a/clean").exists() && two.path("b/clean").exists());
     let (_broker, mut client) = two.start();
     assert_eq!(Two::homes(&mut client), homes);
@@ -100,7 +100,7 @@ fn partitions_of_a_folder_that_is_missing_are_refused_and_not_made_elsewhere() {
     }
     let homes = Two::homes(&mut client);
     let there = i32::try_from(homes.iter().position(|(home, _)| home == "b").unwrap()).unwrap();
-    broker.shutdown();
+    drop(broker);
     std::fs::rename(two.path("b"), two.path("away")).unwrap();
     for empty_mount_point in [false, true] {
         if empty_mount_point {
@@ -116,7 +116,7 @@ fn partitions_of_a_folder_that_is_missing_are_refused_and_not_made_elsewhere() {
         let folder = told(&mut client).directories.into_iter().find(|one| one.path.ends_with("/b")).unwrap();
         assert!(folder.error_message.unwrap().contains("mounted?"));
         assert!(!two.path("b/topics").exists(), "nothing was made there");
-        broker.shutdown();
+        drop(broker);
     }
     std::fs::remove_dir_all(two.path("b")).unwrap();
     std::fs::rename(two.path("away"), two.path("b")).unwrap();
@@ -131,13 +131,13 @@ fn an_empty_folder_is_used_once_nothing_should_lie_in_it() {
     let two = Two::new();
     let (broker, mut client) = two.start();
     client.create_topic("t", 2, &[]);
-    broker.shutdown();
+    drop(broker);
     std::fs::remove_dir_all(two.path("b")).unwrap();
     std::fs::create_dir(two.path("b")).unwrap();
     let (broker, mut client) = two.start();
     assert!(told(&mut client).directories.iter().any(|one| one.error_message.is_some()));
     assert!(client.delete_topic("t"));
-    broker.shutdown();
+    drop(broker);
     let (_broker, mut client) = two.start();
     assert!(told(&mut client).directories.iter().all(|one| one.error_message.is_none()));
     client.create_topic("t", 2, &[]);
@@ -150,12 +150,12 @@ fn a_folder_that_is_mounted_elsewhere_is_the_same() {
     let two = Two::new();
     let (broker, mut client) = two.start();
     client.create_topic("t", 2, &[]);
-    broker.shutdown();
+    drop(broker);
     std::fs::rename(two.path("b"), two.path("c")).unwrap();
     let broker = two.builder(&["a", "c"]).start().unwrap();
     let mut client = Client::connect(broker.kafka_address());
     assert_eq!((write(&mut client, 0), write(&mut client, 1)), (0, 0));
-    broker.shutdown();
+    drop(broker);
     let broker = two.builder(&["a"]).start().unwrap();
     let mut client = Client::connect(broker.kafka_address());
     let errors = [write(&mut client, 0), write(&mut client, 1)];

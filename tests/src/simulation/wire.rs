@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_broker::InProcessStream;
 use millstream_protocol::{Request, decode_response, encode_request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How long a reply is waited for. Long polls are shorter.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,12 +16,12 @@ pub(super) struct Lost;
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: DuplexStream,
+    stream: InProcessStream,
     last_id: i32,
 }
 
 impl Wire {
-    pub(super) fn new(stream: DuplexStream) -> Self {
+    pub(super) fn new(stream: InProcessStream) -> Self {
         Self { stream, last_id: 0 }
     }
 

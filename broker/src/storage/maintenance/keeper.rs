@@ -36,6 +36,7 @@ impl Keeper {
     /// Does what is due and returns how long it may be left alone. `now` is counted from any one moment on.
     /// Blocks on the disk.
     pub(crate) fn step(&mut self, now: Duration) -> Duration {
+        self.directory.flusher.run_due();
         self.directory.space.set_low_water(self.node.settings().low_water);
         self.directory.watch_space();
         let snapshot = Arc::clone(&self.node.topics.snapshot());
