@@ -157,13 +157,12 @@ async fn a_request_is_delayed_refused_cut_or_lost_as_its_hook_says() {
     client.admin().create_topic(NewTopic::new("t").partitions(1)).await.unwrap();
     let producer = Producer::builder(client.clone()).build();
     let faults = broker.faults();
-    let mut sent = 0;
-    for fault in [
+    for (sent, fault) in (0..).zip([
         Fault::Refuse(ErrorCode::NotLeaderOrFollower),
         Fault::Disconnect,
         Fault::LoseAnswer,
         Fault::Delay(Duration::from_millis(30)),
-    ] {
+    ]) {
         let (count, counted) = std::sync::mpsc::channel();
         let mut left = 2;
         faults.on(ApiKey::Produce, move |request| {
@@ -180,7 +179,6 @@ async fn a_request_is_delayed_refused_cut_or_lost_as_its_hook_says() {
         let began = Instant::now();
         let written = producer.send(Record::to("t").value("v")).await.unwrap().await.unwrap();
         assert_eq!(written.offset, Some(sent), "{fault:?}: once, and in its place");
-        sent += 1;
         match fault {
             Fault::Delay(delay) => assert!(began.elapsed() >= delay),
             _ => assert_eq!(counted.try_iter().count(), 3, "{fault:?}"),

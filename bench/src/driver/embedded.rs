@@ -117,8 +117,7 @@ async fn append_direct(broker: &Broker, records: u32) -> Result<f64> {
         let began = Instant::now();
         let mut batch = BatchBuilder::new(Compression::None);
         batch.append(&NewRecord { timestamp: -1, value: Some(&value), ..Default::default() });
-        let data =
-            PartitionProduceData { index: 0, records: Some(batch.build().into()), ..Default::default() };
+        let data = PartitionProduceData { index: 0, records: Some(batch.build().into()) };
         let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
         let request = ProduceRequest { acks: 1, topic_data: vec![topic], ..Default::default() };
         let response = in_process.produce(request).await?;

@@ -90,7 +90,7 @@ impl InProcess {
     /// let broker = millstream_broker::Broker::builder().in_memory().no_listener().start()?;
     /// let mut batch = BatchBuilder::new(Compression::None);
     /// batch.append(&NewRecord { timestamp: -1, value: Some(b"hello"), ..Default::default() });
-    /// let data = PartitionProduceData { index: 0, records: Some(batch.build().into()), ..Default::default() };
+    /// let data = PartitionProduceData { index: 0, records: Some(batch.build().into()) };
     /// let topic = TopicProduceData { name: "nowhere".into(), partition_data: vec![data], ..Default::default() };
     /// let request = ProduceRequest { acks: 1, topic_data: vec![topic], ..Default::default() };
     /// let response = broker.in_process().produce(request).await?;

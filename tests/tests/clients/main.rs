@@ -3,6 +3,7 @@
 //! `tests/compat/setup.sh` fetches, and left out, aloud, where they or Java are not there.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::print_stdout, reason = "a case that draws lots tells its seed")]
 
 /// Has each case, an `async fn(&Bed)`, run against every kind of broker.
 macro_rules! suite {
