@@ -77,6 +77,10 @@ pub(in crate::proof) async fn wander(load: Load, seed: u64) -> Result<()> {
             wanted = wanted.assign(&*load.topic, key as i32, start);
             keys.push(key);
         }
+        // Who is assigned nothing is told so, and rightly.
+        if keys.is_empty() {
+            continue;
+        }
         // Those who look up where to begin while the broker is away wait for it.
         let Ok(mut consumer) = wanted.build().await else { continue };
         let now_us = load.recorder.now_us();
