@@ -26,6 +26,12 @@ compat *suites:
     cargo build --locked --release -p millstream-ops
     cargo run --locked -p millstream-tests --bin compat -- {{ suites }}
 
+# Every producer, codec and reader over the whole corpus (3 minutes; CI takes its beginning)
+matrix *options:
+    bash tests/compat/setup.sh
+    cargo build --locked --release -p millstream-ops
+    ~/.cache/millstream/foreign/venv/bin/python tests/compat/matrix.py {{ options }}
+
 # Feed a target of tests/fuzz whatever finds new paths: just fuzz aborted -max_total_time=300
 fuzz target *options:
     mkdir -p target/fuzz/corpus/{{ target }}
