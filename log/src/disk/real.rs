@@ -15,10 +15,6 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Disk, DiskFile, IfMissing, Space};
 
-mod giving_back;
-
-use giving_back::Haste;
-
 /// How much `bring_in` reads at a time.
 const BRING_IN_BYTES: usize = 64 * 1024;
 
@@ -47,7 +43,7 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, missing: IfMissing) -> io::Result<Arc<dyn DiskFile>> {
         let create = missing == IfMissing::Create;
         let file = File::options().read(true).write(true).create(create).truncate(false).open(path)?;
-        Ok(Arc::new(RealFile { file: Some(Arc::new(file)) }))
+        Ok(Arc::new(RealFile { file: Arc::new(file) }))
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -59,27 +55,10 @@ impl Disk for RealDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        // Opened before, to close it last. What cannot be opened can be removed all the same.
-        let is_large =
-            fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > giving_back::STEP_BYTES);
-        let opened = is_large.then(|| File::options().write(true).open(path));
-        fs::remove_file(path)?;
-        if let Some(Ok(file)) = opened {
-            giving_back::close(file, Haste::None);
-        }
-        Ok(())
+        fs::remove_file(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                match self.remove_file(&entry.path()) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-        }
         fs::remove_dir_all(path)
     }
 
@@ -96,27 +75,13 @@ impl Disk for RealDisk {
 
 #[derive(Debug)]
 struct RealFile {
-    /// Taken when it is dropped.
-    file: Option<Arc<File>>,
+    file: Arc<File>,
 }
 
 impl RealFile {
-    fn file(&self) -> &Arc<File> {
-        self.file.as_ref().expect("it is there until it is dropped")
-    }
-
     /// Leads to it through the process's own table, also if it has no name.
     fn own_path(&self) -> String {
-        format!("/proc/self/fd/{}", self.file().as_raw_fd())
-    }
-}
-
-impl Drop for RealFile {
-    fn drop(&mut self) {
-        // While something is sent from it, it stays open.
-        if let Some(file) = self.file.take().and_then(Arc::into_inner) {
-            giving_back::close(file, Haste::Great);
-        }
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }
 }
 
@@ -124,7 +89,7 @@ impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.file().read_at(&mut buffer[filled..], position + filled as u64) {
+            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -139,7 +104,7 @@ impl DiskFile for RealFile {
         while filled < buffer.len() {
             let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
             let at = position + filled as u64;
-            match rustix::io::preadv2(&**self.file(), &mut parts, at, ReadWriteFlags::NOWAIT) {
+            match rustix::io::preadv2(&*self.file, &mut parts, at, ReadWriteFlags::NOWAIT) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(Errno::INTR) => {}
@@ -158,7 +123,7 @@ impl DiskFile for RealFile {
         // The system writes nothing of an empty part, which is no failure.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            match rustix::io::pwritev(&**self.file(), parts, position + written) {
+            match rustix::io::pwritev(&*self.file, parts, position + written) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     written += bytes as u64;
@@ -172,7 +137,7 @@ impl DiskFile for RealFile {
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.file().set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn preallocate(&self, range: Range<u64>) -> io::Result<()> {
@@ -180,18 +145,18 @@ impl DiskFile for RealFile {
         if bytes == 0 {
             return Ok(());
         }
-        match rustix::fs::fallocate(&**self.file(), FallocateFlags::KEEP_SIZE, range.start, bytes) {
+        match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, range.start, bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             done => Ok(done?),
         }
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.file().metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file().sync_data()
+        self.file.sync_data()
     }
 
     fn write_out(&self, range: Range<u64>) {
@@ -214,7 +179,7 @@ impl DiskFile for RealFile {
         let last = end.saturating_sub(1);
         if let Some(bytes) = NonZeroU64::new(last.min(PAGE_BYTES_MIN - 1)) {
             // What cannot be begun, or goes wrong later, the sync that follows tells.
-            let _ = rustix::fs::fadvise(&**self.file(), last - bytes.get(), Some(bytes), Advice::DontNeed);
+            let _ = rustix::fs::fadvise(&*self.file, last - bytes.get(), Some(bytes), Advice::DontNeed);
         }
     }
 
@@ -222,7 +187,7 @@ impl DiskFile for RealFile {
         let probe = |position| {
             let mut byte = [0; 1];
             let mut parts = [IoSliceMut::new(&mut byte)];
-            let read = rustix::io::preadv2(&**self.file(), &mut parts, position, ReadWriteFlags::NOWAIT);
+            let read = rustix::io::preadv2(&*self.file, &mut parts, position, ReadWriteFlags::NOWAIT);
             // Only EAGAIN says that the page is not there; a file system that does not know the flag is
             // read as it always was.
             !matches!(read, Err(Errno::AGAIN))
@@ -233,7 +198,7 @@ impl DiskFile for RealFile {
     fn bring_in(&self, position: u64, bytes: usize) -> io::Result<()> {
         let length = NonZeroU64::new(bytes as u64);
         // Advice only: what it does not bring in, the reads below do.
-        let _ = rustix::fs::fadvise(&**self.file(), position, length, Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&*self.file, position, length, Advice::WillNeed);
         let mut buffer = vec![0; bytes.min(BRING_IN_BYTES)];
         let mut done = 0;
         while done < bytes {
@@ -249,7 +214,7 @@ impl DiskFile for RealFile {
     fn forget(&self, range: Range<u64>) -> io::Result<()> {
         // No length means up to the end of the file.
         let Some(bytes) = range.end.checked_sub(range.start).and_then(NonZeroU64::new) else { return Ok(()) };
-        Ok(rustix::fs::fadvise(&**self.file(), range.start, Some(bytes), Advice::DontNeed)?)
+        Ok(rustix::fs::fadvise(&*self.file, range.start, Some(bytes), Advice::DontNeed)?)
     }
 
     fn read_device_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
@@ -268,7 +233,7 @@ impl DiskFile for RealFile {
     }
 
     fn as_file(&self) -> Option<&Arc<File>> {
-        Some(self.file())
+        Some(&self.file)
     }
 }
 
